@@ -1,0 +1,247 @@
+// Package kmshmac is a Vault secrets engine that is to HMAC what AWS KMS is:
+// it keeps HMAC keys in Vault storage and serves GenerateMac and VerifyMac, and
+// all that manages their keys, with KMS's inputs, limits and failures.
+package kmshmac
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+const operationPrefix = "kms-hmac"
+
+// backend is one mount of the engine.
+type backend struct {
+	*framework.Backend
+
+	store        *store
+	wrappingKeys *wrappingKeyCache
+
+	// now is the only source of time.
+	now func() time.Time
+}
+
+// Factory makes a backend for Vault. It touches neither storage nor Vault's
+// system view: Vault also calls it to ask for the version, without either.
+func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	b := newBackend()
+	if err := b.Setup(ctx, conf); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func newBackend() *backend {
+	b := &backend{now: time.Now, wrappingKeys: newWrappingKeyCache()}
+	b.Backend = &framework.Backend{
+		Help:           strings.TrimSpace(backendHelp),
+		BackendType:    logical.TypeLogical,
+		RunningVersion: Version,
+		PathsSpecial:   &logical.Paths{SealWrapStorage: sealWrapped()},
+		Paths: framework.PathAppend(
+			b.pathMac(),
+			b.pathVerify(),
+			b.pathKeys(),
+			b.pathKeyState(),
+			b.pathLastUsage(),
+			b.pathAliases(),
+			b.pathTags(),
+			b.pathImport(),
+			b.pathGrants(),
+			b.pathOtherOperations(),
+			b.pathConfig(),
+		),
+		Invalidate:   func(_ context.Context, storageKey string) { b.store.invalidate(storageKey) },
+		PeriodicFunc: b.periodic,
+	}
+	b.store = newStore(b.System)
+	return b
+}
+
+// HandleRequest is where every request arrives. MACs take the short way: the
+// framework would match their path against every pattern, decode each field by
+// reflection and ask Vault for its replication state, which is one more round
+// trip. Their paths are known to the framework all the same, for help, OpenAPI
+// and path_mac.go's handlers, which end in the same functions.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
+	defer b.recoverPanic(&resp, &err)
+	if req.Operation == logical.UpdateOperation {
+		if name, ok := strings.CutPrefix(req.Path, generateMacPath); ok {
+			return answer(b.generateMac(ctx, req, name, nil))
+		}
+		if name, ok := strings.CutPrefix(req.Path, verifyMacPath); ok {
+			return answer(b.verifyMac(ctx, req, name, nil))
+		}
+	}
+	if err := b.checkFields(req); err != nil {
+		return answer(nil, err)
+	}
+	return answer(b.Backend.HandleRequest(ctx, req))
+}
+
+// HandleExistenceCheck tells Vault whether a write creates or updates. Only
+// keys and aliases are created by writing to their own path. It must not fail
+// for what HandleRequest will refuse.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
+	if id, ok := strings.CutPrefix(req.Path, "keys/"); ok {
+		k, err := b.readable(ctx, req.Storage, id, b.now())
+		return true, k != nil, asInternal(err)
+	}
+	if name, ok := strings.CutPrefix(req.Path, "aliases/"); ok {
+		a, _, err := b.liveAlias(ctx, req.Storage, aliasPrefix+name, b.now())
+		return true, a != nil, asInternal(err)
+	}
+	return false, false, nil
+}
+
+// alwaysExists satisfies the framework, which wants an ExistenceCheck on paths
+// that can create; HandleExistenceCheck above is the one that is asked.
+func alwaysExists(context.Context, *logical.Request, *framework.FieldData) (bool, error) {
+	return true, nil
+}
+
+// checkFields refuses fields that the path does not know and values that do
+// not fit their type, naming the field but never its value.
+func (b *backend) checkFields(req *logical.Request) error {
+	if req.Operation == logical.HelpOperation || len(req.Data) == 0 {
+		return nil
+	}
+	path := b.Route(req.Path)
+	if path == nil {
+		return nil // the framework answers 404
+	}
+	d := framework.FieldData{Raw: req.Data, Schema: path.Fields}
+	for name := range req.Data {
+		schema := path.Fields[name]
+		if schema == nil || isURLField(path, name) {
+			return unknownField(name, bodyFields(path))
+		}
+		if _, _, err := d.GetOkErr(name); err != nil {
+			return kms.Validationf("%s must be of type %s", name, schema.Type)
+		}
+	}
+	return nil
+}
+
+func unknownField(name string, known []string) error {
+	const shown = 64
+	if len(name) > shown {
+		name = name[:shown]
+	}
+	if len(known) == 0 {
+		return kms.Validationf("unknown field %q: this path takes no fields", name)
+	}
+	return kms.Validationf("unknown field %q: this path takes %s", name, strings.Join(known, ", "))
+}
+
+// isURLField reports whether a field is part of the path's URL, where a value
+// in the body would be ignored.
+func isURLField(path *framework.Path, name string) bool {
+	return strings.Contains(path.Pattern, "(?P<"+name+">")
+}
+
+func bodyFields(path *framework.Path) []string {
+	var names []string
+	for name := range path.Fields {
+		if !isURLField(path, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// answer turns an exception into the response that carries it over the plugin
+// boundary; other errors become KMSInternalException, which is a 500.
+func answer(resp *logical.Response, err error) (*logical.Response, error) {
+	if err == nil {
+		return resp, nil
+	}
+	var ex *kms.Exception
+	if !errors.As(err, &ex) {
+		return nil, asInternal(err)
+	}
+	if ex.Status() != 400 {
+		return nil, logical.CodedError(ex.Status(), ex.Error())
+	}
+	data := map[string]any{"type": ex.Type}
+	for name, value := range map[string]string{"message": ex.Message, "key_id": ex.KeyID, "alias_name": ex.AliasName} {
+		if value != "" {
+			data[name] = value
+		}
+	}
+	return logical.ErrorResponseWithData(data, "%s", ex.Error()), nil
+}
+
+// asInternal names the KMS exception of an error that is not the caller's.
+// Vault's own sentinels pass as they are: what the plugin boundary and Vault
+// know is compared, not unwrapped.
+func asInternal(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, logical.ErrPermissionDenied):
+		return logical.ErrPermissionDenied
+	case errors.Is(err, logical.ErrUnsupportedPath):
+		return logical.ErrUnsupportedPath
+	case errors.Is(err, logical.ErrUnsupportedOperation):
+		return logical.ErrUnsupportedOperation
+	case strings.Contains(err.Error(), logical.ErrReadOnly.Error()):
+		// Storage errors reach a plugin as text. Vault forwards the request to
+		// a node that can write if it sees exactly this one.
+		return logical.ErrReadOnly
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: %w", kms.TypeDependencyTimeout, err)
+	}
+	return fmt.Errorf("%s: %w", kms.TypeInternal, err)
+}
+
+// recoverPanic is the last line of defence: one process serves every mount of
+// the plugin, so a panic would take them all down. The panic's value is not
+// logged, since it may quote the request.
+func (b *backend) recoverPanic(resp **logical.Response, err *error) {
+	if r := recover(); r != nil {
+		b.Logger().Error("a request panicked, please report this", "stack", string(debug.Stack()))
+		*resp, *err = nil, logical.CodedError(500, kms.TypeInternal+": the request failed unexpectedly")
+	}
+}
+
+// periodic is called by Vault about once a minute, for what may happen late:
+// no answer depends on it.
+func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
+	if !b.WriteSafeReplicationState() || b.System().ReplicationState().HasState(consts.ReplicationPerformanceStandby) {
+		return nil
+	}
+	now := b.now()
+	return errors.Join(
+		b.tidyKeys(ctx, req.Storage, now),
+		b.tidyWrappingKeys(ctx, req.Storage, now),
+		b.store.usages.flush(ctx, req.Storage, now),
+	)
+}
+
+const backendHelp = `
+This secrets engine keeps HMAC keys and computes MACs with them. It is to HMAC
+what AWS KMS is: keys have KMS's key specs, states, aliases, tags, imported
+material and scheduled deletion, and generate-mac and verify-mac have the
+inputs, limits and failures of GenerateMac and VerifyMac.
+
+    $ vault write kms/keys/payments/tokens key_spec=HMAC_256
+    $ vault write kms/generate-mac/payments/tokens \
+        mac_algorithm=HMAC_SHA_256 message=$(printf hello | base64)
+    $ vault write kms/verify-mac/payments/tokens \
+        mac_algorithm=HMAC_SHA_256 message=$(printf hello | base64) mac=...
+
+Key material never leaves the engine.
+`

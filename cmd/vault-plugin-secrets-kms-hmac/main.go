@@ -1,0 +1,40 @@
+// Command vault-plugin-secrets-kms-hmac is the Vault plugin. Vault starts it;
+// run by hand it only answers -version.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	kmshmac "vault-plugin-secrets-kms-hmac"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		// The sdk's default format, JSON on stderr, is the one whose levels
+		// Vault understands.
+		hclog.New(&hclog.LoggerOptions{JSONFormat: true}).Error("plugin shutting down", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	meta := &api.PluginAPIClientMeta{}
+	flags := meta.FlagSet()
+	version := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *version {
+		fmt.Println(kmshmac.Version)
+		return nil
+	}
+	return plugin.ServeMultiplex(&plugin.ServeOpts{
+		BackendFactoryFunc: kmshmac.Factory,
+		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
+	})
+}

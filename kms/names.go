@@ -1,0 +1,62 @@
+package kms
+
+import (
+	"regexp"
+	"strings"
+)
+
+// AliasPrefix begins every alias name, and no key id.
+const AliasPrefix = "alias/"
+
+// MaxKeyIDChars bounds a key id. KMS's own ids are shorter; its model allows
+// 2,048 characters for an ARN around one.
+const MaxKeyIDChars = 256
+
+var (
+	keyIDPattern     = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
+	aliasNamePattern = regexp.MustCompile(`^alias(/[a-zA-Z0-9_-]+)+$`)
+	kmsKeyIDPattern  = regexp.MustCompile(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|mrk-[0-9a-fA-F]{32})$`)
+)
+
+// CheckKeyID accepts the ids that a key can have here: segments of
+// [A-Za-z0-9_.-] joined by "/", 256 characters at most, the first segment not
+// "alias". KMS's own ids, UUIDs and mrk- ids, are among them. Vault takes ".."
+// for an attempt to leave the mount, and "." for nothing, so neither may occur.
+func CheckKeyID(id string) error {
+	ok := len(id) <= MaxKeyIDChars && keyIDPattern.MatchString(id) &&
+		!strings.Contains(id, "..") && !strings.Contains("/"+id+"/", "/./") &&
+		!strings.HasPrefix(id+"/", AliasPrefix)
+	if !ok {
+		return InvalidKeyID(id)
+	}
+	return nil
+}
+
+// IsKMSKeyID reports whether the id has the shape of KMS's own: a UUID with
+// its dashes, or mrk- and 32 hexadecimal digits.
+func IsKMSKeyID(id string) bool { return kmsKeyIDPattern.MatchString(id) }
+
+// CheckAliasName accepts the names that a new alias can have, alias/ prefix
+// included. Unlike KMS's, a name has no empty segments: Vault's paths have
+// none.
+func CheckAliasName(name string) error {
+	switch {
+	case !strings.HasPrefix(name, AliasPrefix):
+		return Validationf(`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
+	case !aliasNamePattern.MatchString(name):
+		return Validationf("%s contains invalid characters for an alias", name)
+	case strings.HasPrefix(name, "alias/aws/"):
+		return &Exception{Type: TypeNotAuthorized, Message: "The alias name for a customer managed CMK cannot begin with alias/aws/."}
+	}
+	return nil
+}
+
+// Folder returns the first segment of a key id, or of an alias name after its
+// prefix, where more follow it; "" for a name that is in no folder.
+func Folder(name string) string {
+	folder, _, inFolder := strings.Cut(strings.TrimPrefix(name, AliasPrefix), "/")
+	if !inFolder {
+		return ""
+	}
+	return folder
+}

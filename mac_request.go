@@ -1,0 +1,375 @@
+package kmshmac
+
+import (
+	"context"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+const (
+	opGenerateMac = "GenerateMac"
+	opVerifyMac   = "VerifyMac"
+
+	// maxEncodedBytes bounds base64 before it is decoded: a MAC may have 6,144
+	// bytes, and line breaks take some room.
+	maxEncodedBytes = 16 << 10
+)
+
+// macRequest is a request for MACs, as it arrived: base64 is not decoded yet.
+// It has one of three forms: a single message, a list of objects, or the
+// compact form, which is a list of strings or one comma-separated string.
+type macRequest struct {
+	operation   string
+	key         string
+	algorithm   *string
+	dryRun      bool
+	grantTokens []string
+
+	message, mac   *string
+	batch          []any // batch_input; nil unless given
+	messages, macs *compact
+}
+
+// compact is a list of strings in the shape in which it came.
+type compact struct {
+	values []string
+	joined bool // came, and is answered, as one comma-separated string
+}
+
+// answer returns values in the shape of c.
+func (c *compact) answer(values []string) any {
+	if c.joined {
+		return strings.Join(values, ",")
+	}
+	return values
+}
+
+// parseMacRequest takes a request apart without building what it does not
+// need: this is the hot path. Errors name fields, never their values.
+func parseMacRequest(operation, key string, data map[string]any) (*macRequest, error) {
+	r := &macRequest{operation: operation, key: key}
+	for name, value := range data {
+		if value == nil {
+			continue // null and absent are the same, as in KMS
+		}
+		if !slices.Contains(macFieldNames(operation), name) {
+			return nil, unknownField(name, macFieldNames(operation))
+		}
+		if err := r.set(name, value); err != nil {
+			return nil, err
+		}
+	}
+	return r, r.checkForm()
+}
+
+func (r *macRequest) set(name string, value any) (err error) {
+	switch name {
+	case "message":
+		r.message, err = stringField(name, value)
+	case "mac":
+		r.mac, err = stringField(name, value)
+	case "mac_algorithm":
+		r.algorithm, err = stringField(name, value)
+	case "dry_run":
+		if r.dryRun, err = parseutil.ParseBool(value); err != nil {
+			err = kms.Validationf("dry_run must be true or false")
+		}
+	case "grant_tokens":
+		if r.grantTokens, err = parseutil.ParseCommaStringSlice(value); err != nil {
+			err = kms.Validationf("grant_tokens must be a list of strings")
+		}
+	case "batch_input":
+		list, ok := value.([]any)
+		if !ok {
+			return kms.Validationf("batch_input must be a list of objects")
+		}
+		r.batch = list
+	case "messages":
+		r.messages, err = compactField(name, value)
+	case "macs":
+		r.macs, err = compactField(name, value)
+	}
+	return err
+}
+
+func stringField(name string, value any) (*string, error) {
+	s, ok := value.(string)
+	if !ok {
+		return nil, kms.Validationf("%s must be of type string", name)
+	}
+	return &s, nil
+}
+
+func compactField(name string, value any) (*compact, error) {
+	switch value := value.(type) {
+	case string:
+		return &compact{values: strings.Split(value, ","), joined: true}, nil
+	case []any:
+		c := &compact{values: make([]string, len(value))}
+		for i, element := range value {
+			s, ok := element.(string)
+			if !ok {
+				return nil, kms.Validationf("%s must hold strings only", name)
+			}
+			c.values[i] = s
+		}
+		return c, nil
+	}
+	return nil, kms.Validationf("%s must be a list of strings or one comma-separated string", name)
+}
+
+// checkForm refuses a mixture of the three forms, and batches of a wrong size.
+func (r *macRequest) checkForm() error {
+	single := r.message != nil || r.mac != nil
+	compact := r.messages != nil || r.macs != nil
+	switch {
+	case single && (compact || r.batch != nil), compact && r.batch != nil:
+		return kms.Validationf("give one of message, batch_input and messages")
+	case compact && (r.messages == nil || r.operation == opVerifyMac && r.macs == nil):
+		return kms.Validationf("verify-mac takes messages and macs together")
+	case compact && r.macs != nil && len(r.macs.values) != len(r.messages.values):
+		return kms.Validationf("there are %d messages and %d macs", len(r.messages.values), len(r.macs.values))
+	}
+	if n, ok := r.batchSize(); ok && (n == 0 || n > kms.MaxBatchItems) {
+		return kms.Validationf("a batch has 1 to %d items, this one has %d", kms.MaxBatchItems, n)
+	}
+	return nil
+}
+
+func (r *macRequest) batchSize() (n int, isBatch bool) {
+	switch {
+	case r.batch != nil:
+		return len(r.batch), true
+	case r.messages != nil:
+		return len(r.messages.values), true
+	}
+	return 0, false
+}
+
+// validate holds the request against the model of the operation. A batch's
+// messages and MACs are validated one by one later, so here they count as
+// good.
+func (r *macRequest) validate(message, mac []byte) error {
+	if r.plainlyValid(message, mac) {
+		return nil
+	}
+	in := map[string]any{"KeyId": r.key}
+	if r.algorithm != nil {
+		in["MacAlgorithm"] = *r.algorithm
+	}
+	if r.grantTokens != nil {
+		in["GrantTokens"] = anyList(r.grantTokens)
+	}
+	if _, isBatch := r.batchSize(); isBatch {
+		message, mac = []byte{0}, []byte{0}
+	}
+	if message != nil {
+		in["Message"] = message
+	}
+	if mac != nil {
+		in["Mac"] = mac
+	}
+	return kms.Validate(r.operation, in)
+}
+
+// plainlyValid recognizes the ordinary single request without consulting the
+// model, for speed. What it does not recognize may be valid all the same.
+func (r *macRequest) plainlyValid(message, mac []byte) bool {
+	if r.grantTokens != nil || r.algorithm == nil || !kms.IsMacAlgorithm(*r.algorithm) {
+		return false
+	}
+	for i := range len(r.key) {
+		if r.key[i] > unicode.MaxASCII {
+			return false
+		}
+	}
+	return len(r.key) > 0 && len(r.key) <= kms.MaxKeyIDChars && goodLength(message, kms.MaxMessageBytes) &&
+		(r.operation == opGenerateMac || goodLength(mac, maxMacBytes))
+}
+
+func goodLength(blob []byte, most int) bool { return len(blob) > 0 && len(blob) <= most }
+
+// validateItem holds one item of a batch against the model.
+func validateItem(operation string, message, mac []byte) error {
+	in := map[string]any{"KeyId": "-", "MacAlgorithm": string(kms.HMACSHA256), "Message": message, "Mac": mac}
+	return kms.Validate(operation, in)
+}
+
+// decodeBlob decodes a member that arrived in base64. A nil result is an
+// absent member, so an empty blob is not nil. What is too long to be legal is
+// cut before decoding, to a length that is illegal too.
+func decodeBlob(name string, value *string) ([]byte, error) {
+	if value == nil {
+		return nil, nil
+	}
+	encoded := *value
+	if len(encoded) > maxEncodedBytes {
+		return make([]byte, maxEncodedBytes/2), nil
+	}
+	blob := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
+	n, err := base64.StdEncoding.Decode(blob, []byte(encoded))
+	if err != nil {
+		return nil, kms.Validationf("%s must be standard base64", name)
+	}
+	return blob[:n], nil
+}
+
+// macTarget is what a request's key stands for at one instant: the key that
+// works, and for verification through an alias the keys that may have.
+type macTarget struct {
+	*liveKey
+	previous []*liveKey
+}
+
+// resolve finds the key of a MAC operation and applies KMS's checks in KMS's
+// order: key, authorization, key state, algorithm. authorize is nil where
+// Vault's policies have authorized the caller already.
+func (b *backend) resolve(ctx context.Context, s logical.Storage, r *macRequest, now time.Time, authorize func(*liveKey) error) (*macTarget, error) {
+	t, err := b.lookUp(ctx, s, r, now)
+	if err != nil {
+		return nil, err
+	}
+	if authorize != nil {
+		if err := authorize(t.liveKey); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.checkGrantTokens(ctx, s, r.grantTokens); err != nil {
+		return nil, err
+	}
+	if err := kms.Check(r.operation, t.facts(now)); err != nil {
+		return nil, err
+	}
+	algorithm := kms.MacAlgorithm(*r.algorithm)
+	t.previous = slices.DeleteFunc(t.previous, func(k *liveKey) bool { return k.Spec.MacAlgorithm() != algorithm })
+	if err := kms.CheckMacAlgorithm(algorithm, t.Spec); err != nil && len(t.previous) == 0 {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (b *backend) lookUp(ctx context.Context, s logical.Storage, r *macRequest, now time.Time) (*macTarget, error) {
+	if !strings.HasPrefix(r.key, kms.AliasPrefix) {
+		k, err := b.store.key(ctx, s, r.key, now)
+		if err != nil {
+			return nil, err
+		}
+		if k == nil {
+			if err := kms.CheckKeyID(r.key); err != nil {
+				return nil, err
+			}
+			return nil, kms.KeyNotFound(r.key)
+		}
+		return &macTarget{liveKey: k}, nil
+	}
+	a, k, err := b.liveAlias(ctx, s, r.key, now)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil {
+		return nil, kms.AliasNotFound(r.key)
+	}
+	t := &macTarget{liveKey: k}
+	if r.operation == opVerifyMac {
+		t.previous, err = b.previousKeys(ctx, s, a, now)
+	}
+	return t, err
+}
+
+// previousKeys returns the former keys of an alias that still verify: enabled
+// ones, and only if they are the keys that the alias left, not later ones
+// under the same id.
+func (b *backend) previousKeys(ctx context.Context, s logical.Storage, a *alias, now time.Time) ([]*liveKey, error) {
+	var keys []*liveKey
+	for _, p := range a.previous(now) {
+		k, err := b.store.key(ctx, s, p.KeyID, now)
+		if err != nil {
+			return nil, err
+		}
+		if k != nil && k.state(now) == kms.Enabled && !k.CreationDate.After(a.LastUpdatedDate) {
+			keys = append(keys, k)
+		}
+	}
+	return keys, nil
+}
+
+// macFieldNames returns the fields of a MAC operation, sorted.
+func macFieldNames(operation string) []string {
+	if operation == opVerifyMac {
+		return verifyFieldNames
+	}
+	return generateFieldNames
+}
+
+var (
+	generateFieldNames = []string{"batch_input", "dry_run", "grant_tokens", "mac_algorithm", "message", "messages"}
+	verifyFieldNames   = []string{"batch_input", "dry_run", "grant_tokens", "mac", "mac_algorithm", "macs", "message", "messages"}
+)
+
+// macKeyField is the URL field of the MAC operations.
+func macKeyField() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"key": {Type: framework.TypeString, Description: "A key id or alias/<name>."},
+	}
+}
+
+// generateFields describes the fields for help and OpenAPI. Requests are taken
+// apart by parseMacRequest.
+func generateFields() map[string]*framework.FieldSchema {
+	algorithms := kms.MacAlgorithms()
+	allowed := make([]any, len(algorithms))
+	for i, algorithm := range algorithms {
+		allowed[i] = string(algorithm)
+	}
+	return map[string]*framework.FieldSchema{
+		"message": {
+			Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+			Description: "The message in base64: 1 to 4,096 bytes once decoded.",
+		},
+		"mac_algorithm": {
+			Type: framework.TypeString, Required: true, AllowedValues: allowed,
+			Description: "HMAC_SHA_224, HMAC_SHA_256, HMAC_SHA_384 or HMAC_SHA_512: the one of the key's spec.",
+		},
+		"grant_tokens": {Type: framework.TypeCommaStringSlice, Description: "Up to 10 grant tokens."},
+		"dry_run": {
+			Type:        framework.TypeBool,
+			Description: "Check everything, then fail with DryRunOperationException.",
+		},
+		"batch_input": {
+			Type:        framework.TypeSlice,
+			Description: "Instead of message, a list of up to 10,000 objects: message, for verify-mac mac, and an optional reference.",
+		},
+		"messages": {
+			Type:        framework.TypeSlice,
+			Description: "Instead of message, up to 10,000 messages: a list, or one string separated by commas.",
+		},
+	}
+}
+
+func verifyFields() map[string]*framework.FieldSchema {
+	return merge(generateFields(), map[string]*framework.FieldSchema{
+		"mac": {
+			Type: framework.TypeString, Required: true,
+			Description: "The MAC in base64: 1 to 6,144 bytes once decoded.",
+		},
+		"macs": {
+			Type:        framework.TypeSlice,
+			Description: "With messages: their MACs, a list, or one string separated by commas.",
+		},
+	})
+}
+
+// itemError is how a failed item of a batch is answered. Like in every answer,
+// text for people is there also where KMS sends none.
+func itemError(ex *kms.Exception) map[string]any {
+	return map[string]any{"type": ex.Type, "message": ex.Text()}
+}

@@ -1,0 +1,122 @@
+package kmshmac
+
+import (
+	"context"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+const (
+	mountConfigKey = configPrefix + "mount"
+
+	scopeFolder = "folder"
+	scopeAny    = "any"
+)
+
+// mountConfig is the stored record of the mount's settings.
+type mountConfig struct {
+	PendingWindowInDays int    `json:"pending_window_in_days"`
+	AliasScope          string `json:"alias_scope"`
+}
+
+func (b *backend) pathConfig() []*framework.Path {
+	schema := map[string]*framework.FieldSchema{
+		"pending_window_in_days": field(framework.TypeInt, "The default waiting period of deletions."),
+		"alias_scope":            field(framework.TypeString, "folder or any."),
+	}
+	return []*framework.Path{{
+		Pattern:      `config$`,
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields: map[string]*framework.FieldSchema{
+			"pending_window_in_days": {
+				Type:        framework.TypeInt,
+				Description: "The default waiting period of deletions in days, 7 to 30. 30 unless set.",
+			},
+			"alias_scope": {
+				Type: framework.TypeString, AllowedValues: []any{scopeFolder, scopeAny},
+				Description: "folder, the default: an alias may point only at keys of its own folder. any: at any key, for a mount that one team owns.",
+			},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback:     b.pathConfigRead,
+				Summary:      "Read the mount's settings.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "configuration"},
+				Responses:    responds(200, "OK", schema),
+			},
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:     b.pathConfigWrite,
+				Summary:      "Change the mount's settings. What is not named stays as it is.",
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "configure", OperationSuffix: "mount"},
+				Responses:    responds(200, "OK", schema),
+			},
+		},
+		HelpSynopsis:    "The mount's settings.",
+		HelpDescription: strings.TrimSpace(configHelp),
+	}}
+}
+
+// config returns the mount's settings, defaults where nothing is stored.
+func (b *backend) config(ctx context.Context, s logical.Storage) (*mountConfig, error) {
+	config, err := load[mountConfig](ctx, s, mountConfigKey)
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
+		config = &mountConfig{PendingWindowInDays: kms.MaxPendingWindowDays, AliasScope: scopeFolder}
+	}
+	return config, nil
+}
+
+func (c *mountConfig) response() *logical.Response {
+	return &logical.Response{Data: map[string]any{
+		"pending_window_in_days": c.PendingWindowInDays,
+		"alias_scope":            c.AliasScope,
+	}}
+}
+
+func (b *backend) pathConfigRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	config, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	return config.response(), nil
+}
+
+func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	defer b.store.lock(mountConfigKey)()
+	config, err := b.config(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	if days, ok := d.GetOk("pending_window_in_days"); ok {
+		config.PendingWindowInDays = days.(int)
+	}
+	if scope, ok := d.GetOk("alias_scope"); ok {
+		config.AliasScope = scope.(string)
+	}
+	if err := kms.CheckPendingWindow(config.PendingWindowInDays); err != nil {
+		return nil, err
+	}
+	if config.AliasScope != scopeFolder && config.AliasScope != scopeAny {
+		return nil, kms.Validationf("alias_scope must be %s or %s", scopeFolder, scopeAny)
+	}
+	if err := put(ctx, req.Storage, mountConfigKey, config); err != nil {
+		return nil, err
+	}
+	return config.response(), nil
+}
+
+const configHelp = `
+    $ vault read kms/config
+    $ vault write kms/config pending_window_in_days=7
+    $ vault write kms/config alias_scope=any
+
+Keep alias_scope at folder where several teams share the mount: a policy sees
+only the alias's path, so without the rule anyone who may write an alias could
+point it at another team's key and use that.
+`

@@ -1,0 +1,475 @@
+package kmshmac
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+func (b *backend) pathGrants() []*framework.Path {
+	dryRun := map[string]*framework.FieldSchema{
+		"dry_run": {Type: framework.TypeBool, Description: "Check everything, then fail with DryRunOperationException."},
+	}
+	grantID := map[string]*framework.FieldSchema{
+		"grant_id": {Type: framework.TypeString, Description: "The grant's id."},
+	}
+	grants := map[string]*framework.FieldSchema{
+		"grants":     field(framework.TypeSlice, "The grants: key_id, grant_id, name, grantee_principal, retiring_principal, operations, creation_date."),
+		"truncated":  field(framework.TypeBool, "Whether there is more."),
+		"next_after": optional(framework.TypeString, "What to pass as after for the next page."),
+	}
+	createFields := merge(dryRun, map[string]*framework.FieldSchema{
+		"grantee_principal":  {Type: framework.TypeString, Required: true, Description: "The id of the Vault entity that gets the permission."},
+		"retiring_principal": {Type: framework.TypeString, Description: "The id of the Vault entity that may retire the grant."},
+		"operations":         {Type: framework.TypeCommaStringSlice, Required: true, Description: "Of CreateGrant, RetireGrant, DescribeKey, GenerateMac and VerifyMac."},
+		"name":               {Type: framework.TypeString, Description: "A name. Repeating a request with a name makes no second grant."},
+		"constraints":        {Type: framework.TypeMap, Description: "Not for HMAC keys."},
+		"grant_tokens":       {Type: framework.TypeCommaStringSlice, Description: "Up to 10 grant tokens."},
+	})
+	return []*framework.Path{
+		b.keyOperation("create-grant", "create", "grant", createFields, &framework.PathOperation{
+			Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.createGrant(ctx, req, d, d.Get("key_id").(string), nil)
+			},
+			Summary:   "Let a Vault entity use a key (CreateGrant).",
+			Responses: responds(200, "OK", createdGrantSchema()),
+		}, createGrantHelp),
+		{
+			Pattern: `list-grants/(?P<key_id>.+)`,
+			DisplayAttrs: &framework.DisplayAttributes{
+				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "grants",
+			},
+			Fields: merge(keyIDField(), pageFields(), map[string]*framework.FieldSchema{
+				"grant_id":          {Type: framework.TypeString, Query: true, Description: "Only this grant."},
+				"grantee_principal": {Type: framework.TypeString, Query: true, Description: "Only grants to this entity."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:  b.pathListGrants,
+					Summary:   "List the grants of a key (ListGrants).",
+					Responses: responds(200, "OK", grants),
+				},
+			},
+			HelpSynopsis:    "List the grants of a key (ListGrants).",
+			HelpDescription: strings.TrimSpace(listGrantsHelp),
+		},
+		{
+			Pattern: `list-retirable-grants$`,
+			DisplayAttrs: &framework.DisplayAttributes{
+				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "retirable-grants",
+			},
+			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
+				"retiring_principal": {Type: framework.TypeString, Query: true, Required: true, Description: "The id of the Vault entity that may retire the grants."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:  b.pathListRetirableGrants,
+					Summary:   "List the grants that an entity may retire (ListRetirableGrants).",
+					Responses: responds(200, "OK", grants),
+				},
+			},
+			HelpSynopsis:    "List the grants that an entity may retire (ListRetirableGrants).",
+			HelpDescription: strings.TrimSpace(listGrantsHelp),
+		},
+		b.keyOperation("revoke-grant", "revoke", "grant", merge(dryRun, grantID), &framework.PathOperation{
+			Callback:  b.pathRevokeGrant,
+			Summary:   "Revoke a grant of a key (RevokeGrant).",
+			Responses: noContent(),
+		}, revokeGrantHelp),
+		{
+			Pattern: `retire-grant$`,
+			DisplayAttrs: &framework.DisplayAttributes{
+				OperationPrefix: operationPrefix, OperationVerb: "retire", OperationSuffix: "grant",
+			},
+			Fields: merge(dryRun, grantID, map[string]*framework.FieldSchema{
+				"grant_token": {Type: framework.TypeString, Description: "A token of the grant, or else key_id and grant_id."},
+				"key_id":      {Type: framework.TypeString, Description: "The key's id."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.UpdateOperation: &framework.PathOperation{
+					Callback:  b.pathRetireGrant,
+					Summary:   "Give up a grant (RetireGrant).",
+					Responses: noContent(),
+				},
+			},
+			HelpSynopsis:    "Give up a grant (RetireGrant).",
+			HelpDescription: strings.TrimSpace(revokeGrantHelp),
+		},
+		b.granted("generate-mac", generateFields(), generateSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+			return b.generateMac(ctx, req, name, b.requireGrant(ctx, req, opGenerateMac))
+		}),
+		b.granted("verify-mac", verifyFields(), verifySchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+			return b.verifyMac(ctx, req, name, b.requireGrant(ctx, req, opVerifyMac))
+		}),
+		b.granted("describe-key", nil, metadataSchema(), b.describeGranted),
+		b.granted("create-grant", createFields, createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+			return b.createGrant(ctx, req, d, name, b.requireGrant(ctx, req, "CreateGrant"))
+		}),
+	}
+}
+
+// granted is the path of an operation for those whom a grant allows it. To
+// everybody else it looks the same, whether or not there is such a key.
+func (b *backend) granted(name string, fields, schema map[string]*framework.FieldSchema, handler func(context.Context, *logical.Request, *framework.FieldData, string) (*logical.Response, error)) *framework.Path {
+	verb, suffix, _ := strings.Cut(name, "-")
+	return &framework.Path{
+		Pattern: `granted/` + name + `/(?P<key>.+)`,
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: verb, OperationSuffix: suffix + "-granted",
+		},
+		Fields: merge(macKeyField(), fields),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					key := d.Get("key").(string)
+					if err := b.mayTry(ctx, req.Storage, key); err != nil {
+						return nil, err
+					}
+					return handler(ctx, req, d, key)
+				},
+				Summary:   "Do " + name + " with a key that a grant lets the caller use.",
+				Responses: responds(200, "OK", schema),
+			},
+		},
+		HelpSynopsis:    "Do " + name + " with a key that a grant lets the caller use.",
+		HelpDescription: strings.TrimSpace(grantedHelp),
+	}
+}
+
+// mayTry hides from those without a grant which keys there are.
+func (b *backend) mayTry(ctx context.Context, s logical.Storage, name string) error {
+	k, err := b.readable(ctx, s, name, b.now())
+	if err == nil && k == nil {
+		err = logical.ErrPermissionDenied
+	}
+	return err
+}
+
+// requireGrant returns a check that the caller's entity has a grant for the
+// operation.
+func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operation string) func(*liveKey) error {
+	return func(k *liveKey) error {
+		g, err := grantFor(ctx, req.Storage, k.ID, req.EntityID, operation)
+		if err == nil && g == nil {
+			err = logical.ErrPermissionDenied
+		}
+		return err
+	}
+}
+
+func (b *backend) describeGranted(ctx context.Context, req *logical.Request, _ *framework.FieldData, name string) (*logical.Response, error) {
+	now := b.now()
+	k, err := b.readable(ctx, req.Storage, name, now)
+	if err != nil || k == nil {
+		return nil, err
+	}
+	if err := b.requireGrant(ctx, req, "DescribeKey")(k); err != nil {
+		return nil, err
+	}
+	return b.describe(ctx, req.Storage, k, now)
+}
+
+func createdGrantSchema() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"grant_id":    field(framework.TypeString, "The grant's id."),
+		"grant_token": field(framework.TypeString, "A token of the grant."),
+	}
+}
+
+// createGrant makes a grant. authorize is nil where Vault's policies have
+// authorized the caller already.
+func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *framework.FieldData, keyID string, authorize func(*liveKey) error) (*logical.Response, error) {
+	in, err := modelInput("CreateGrant", d, map[string]any{"KeyId": keyID})
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := grantFromInput(in, d)
+	if err != nil {
+		return nil, err
+	}
+	k, err := b.keyByID(ctx, req.Storage, keyID, b.now())
+	if err != nil {
+		return nil, err
+	}
+	if authorize != nil {
+		if err := authorize(k); err != nil {
+			return nil, err
+		}
+	}
+	tokens, _ := d.Get("grant_tokens").([]string)
+	if err := b.checkGrantTokens(ctx, req.Storage, tokens); err != nil {
+		return nil, err
+	}
+	g, err := b.storeGrant(ctx, req.Storage, wanted, d.Get("dry_run").(bool))
+	if err != nil {
+		return nil, err
+	}
+	token, err := b.newGrantToken(g)
+	if err != nil {
+		return nil, err
+	}
+	resp := &logical.Response{Data: map[string]any{"grant_id": g.ID, "grant_token": token}}
+	b.warnOfUnknownEntity(g.GranteePrincipal, resp)
+	return resp, nil
+}
+
+func grantFromInput(in map[string]any, d *framework.FieldData) (*grant, error) {
+	operations, _ := d.Get("operations").([]string)
+	if err := kms.CheckGrantOperations(operations); err != nil {
+		return nil, err
+	}
+	if constraints, _ := d.Get("constraints").(map[string]any); len(constraints) > 0 {
+		return nil, kms.GrantConstraintsRefused()
+	}
+	return &grant{
+		KeyID: text(in, "KeyId"), Name: text(in, "Name"), Operations: operations,
+		GranteePrincipal: text(in, "GranteePrincipal"), RetiringPrincipal: text(in, "RetiringPrincipal"),
+	}, nil
+}
+
+// storeGrant stores the grant, or finds the one that a named request made
+// before.
+func (b *backend) storeGrant(ctx context.Context, s logical.Storage, wanted *grant, dryRun bool) (*grant, error) {
+	defer b.store.lock(keyPrefix + wanted.KeyID)()
+	now := b.now()
+	k, err := b.store.loadKey(ctx, s, wanted.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if k == nil || k.gone(now) {
+		return nil, kms.KeyNotFound(wanted.KeyID)
+	}
+	if err := kms.Check("CreateGrant", k.facts(now)); err != nil {
+		return nil, err
+	}
+	ids, err := list(ctx, s, grantsOf(k.ID))
+	if err != nil {
+		return nil, err
+	}
+	if wanted.Name != "" {
+		existing, err := sameGrant(ctx, s, wanted)
+		if err != nil || existing != nil && !dryRun {
+			return existing, err
+		}
+	}
+	if len(ids) >= kms.MaxGrantsPerKey {
+		return nil, kms.LimitExceeded("Grants per key quota for this account in this region is %d, current usage is %d.", kms.MaxGrantsPerKey, len(ids))
+	}
+	if dryRun {
+		return nil, kms.DryRun()
+	}
+	random := make([]byte, 2*sha256.Size)
+	if _, err := io.ReadFull(rand.Reader, random); err != nil {
+		return nil, fmt.Errorf("choosing a grant id: %w", err)
+	}
+	g := *wanted
+	g.ID, g.Secret = hex.EncodeToString(random[:sha256.Size]), random[sha256.Size:]
+	g.CreationDate = now.UTC().Truncate(time.Second)
+	return &g, saveGrant(ctx, s, &g)
+}
+
+// sameGrant finds the stored grant that equals the wanted one, among those of
+// its grantee.
+func sameGrant(ctx context.Context, s logical.Storage, wanted *grant) (*grant, error) {
+	ids, err := list(ctx, s, granteeIndex(wanted.KeyID, wanted.GranteePrincipal))
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		g, err := loadGrant(ctx, s, wanted.KeyID, id)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil && g.sameAs(wanted) {
+			return g, nil
+		}
+	}
+	return nil, nil
+}
+
+// warnOfUnknownEntity helps with typing errors: a grant to nobody is no error,
+// since an entity may come later, but hardly meant.
+func (b *backend) warnOfUnknownEntity(principal string, resp *logical.Response) {
+	if entity, err := b.System().EntityInfo(principal); err != nil || entity == nil {
+		resp.AddWarning("no Vault entity has the id given as grantee_principal, so nobody can use this grant")
+	}
+}
+
+func (b *backend) pathListGrants(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	if err != nil {
+		return nil, err
+	}
+	id, grantee := d.Get("grant_id").(string), d.Get("grantee_principal").(string)
+	prefix := grantsOf(k.ID)
+	if grantee != "" {
+		prefix = granteeIndex(k.ID, grantee)
+	}
+	ids, err := list(ctx, req.Storage, prefix)
+	if err != nil {
+		return nil, err
+	}
+	if id != "" {
+		if !slices.Contains(ids, id) {
+			return nil, kms.InvalidGrantID()
+		}
+		ids = []string{id}
+	}
+	return grantPage(d, ids, func(id string) (*grant, error) { return loadGrant(ctx, req.Storage, k.ID, id) })
+}
+
+func (b *backend) pathListRetirableGrants(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	in, err := modelInput("ListRetirableGrants", d, map[string]any{"Limit": nil})
+	if err != nil {
+		return nil, err
+	}
+	prefix := retireeIndex(text(in, "RetiringPrincipal"))
+	ids, err := list(ctx, req.Storage, prefix)
+	if err != nil {
+		return nil, err
+	}
+	return grantPage(d, ids, func(id string) (*grant, error) {
+		ref, err := load[grantRef](ctx, req.Storage, prefix+id)
+		if err != nil || ref == nil {
+			return nil, err
+		}
+		k, err := b.store.key(ctx, req.Storage, ref.KeyID, b.now())
+		if err != nil || k == nil {
+			return nil, err
+		}
+		return loadGrant(ctx, req.Storage, ref.KeyID, id)
+	})
+}
+
+// grantPage answers one page of grants, reading only those.
+func grantPage(d *framework.FieldData, ids []string, get func(id string) (*grant, error)) (*logical.Response, error) {
+	ids, next, err := page(d, ids)
+	if err != nil {
+		return nil, err
+	}
+	grants := make([]map[string]any, 0, len(ids))
+	for _, id := range ids {
+		g, err := get(id)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil {
+			grants = append(grants, g.data())
+		}
+	}
+	data := map[string]any{"grants": grants}
+	addPaging(data, next)
+	return &logical.Response{Data: data}, nil
+}
+
+func (b *backend) pathRevokeGrant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	in, err := modelInput("RevokeGrant", d, nil)
+	if err != nil {
+		return nil, err
+	}
+	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	if err != nil {
+		return nil, err
+	}
+	return nil, b.endGrant(ctx, req.Storage, k.ID, text(in, "GrantId"), d.Get("dry_run").(bool), nil)
+}
+
+func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	in, err := modelInput("RetireGrant", d, nil)
+	if err != nil {
+		return nil, err
+	}
+	keyID, grantID, token := text(in, "KeyId"), text(in, "GrantId"), text(in, "GrantToken")
+	switch {
+	case token != "" && (keyID != "" || grantID != ""), token == "" && (keyID == "" || grantID == ""):
+		return nil, kms.Validationf("give either grant_token, or key_id and grant_id")
+	case token != "":
+		g, err := openGrantToken(ctx, req.Storage, token)
+		if err != nil {
+			return nil, err
+		}
+		keyID, grantID = g.KeyID, g.ID
+	}
+	k, err := b.keyByID(ctx, req.Storage, keyID, b.now())
+	if err != nil {
+		return nil, err
+	}
+	return nil, b.endGrant(ctx, req.Storage, k.ID, grantID, d.Get("dry_run").(bool), func(g *grant) error {
+		return mayRetire(req.EntityID, g)
+	})
+}
+
+// mayRetire allows retirement to the retiring principal, and to the grantee if
+// the grant says so. Others revoke, which a policy on the key allows. A token
+// without an entity, a root token, is the mount's owner and may retire too.
+func mayRetire(entityID string, g *grant) error {
+	switch {
+	case entityID == "", entityID == g.RetiringPrincipal,
+		entityID == g.GranteePrincipal && slices.Contains(g.Operations, "RetireGrant"):
+		return nil
+	}
+	return logical.ErrPermissionDenied
+}
+
+// endGrant removes a grant if check, which may be nil, allows it.
+func (b *backend) endGrant(ctx context.Context, s logical.Storage, keyID, grantID string, dryRun bool, check func(*grant) error) error {
+	defer b.store.lock(keyPrefix + keyID)()
+	g, err := loadGrant(ctx, s, keyID, grantID)
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		return kms.GrantNotFound(grantID)
+	}
+	if check != nil {
+		if err := check(g); err != nil {
+			return err
+		}
+	}
+	if dryRun {
+		return kms.DryRun()
+	}
+	return removeGrant(ctx, s, g)
+}
+
+const createGrantHelp = `
+A grant lets a Vault entity use one key without a policy that names it: the
+entity calls granted/generate-mac/<key> and the like. Who hands out keys at run
+time needs no right to write policies.
+
+    $ vault write kms/create-grant/payments/tokens operations=GenerateMac,DescribeKey \
+        grantee_principal=$(vault token lookup -field=entity_id)
+`
+
+const listGrantsHelp = `
+    $ vault read kms/list-grants/payments/tokens
+    $ vault read kms/list-retirable-grants retiring_principal=...
+`
+
+const revokeGrantHelp = `
+Revoking is for who manages the key and has a policy on revoke-grant/<key>.
+Retiring is for the entity named as retiring_principal, and for the grantee if
+the grant's operations have RetireGrant.
+
+    $ vault write kms/revoke-grant/payments/tokens grant_id=...
+    $ vault write kms/retire-grant grant_token=...
+`
+
+const grantedHelp = `
+Paths below granted/ do what the operation does, for callers whose entity has a
+grant for it on that key, and are forbidden for all others. One policy opens
+them for everybody:
+
+    path "kms/granted/*" { capabilities = ["update"] }
+`

@@ -1,0 +1,202 @@
+package kmshmac
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+func (b *backend) pathKeyState() []*framework.Path {
+	window := map[string]*framework.FieldSchema{
+		"pending_window_in_days": {
+			Type:        framework.TypeInt,
+			Description: "The waiting period in days, 7 to 30. Defaults to the mount's, see config.",
+		},
+	}
+	return []*framework.Path{
+		b.keyOperation("enable-key", "enable", "key", nil, &framework.PathOperation{
+			Callback:  b.pathEnableKey,
+			Summary:   "Enable a disabled key (EnableKey).",
+			Responses: noContent(),
+		}, enableHelp),
+		b.keyOperation("disable-key", "disable", "key", nil, &framework.PathOperation{
+			Callback:  b.pathDisableKey,
+			Summary:   "Disable a key until it is enabled again (DisableKey).",
+			Responses: noContent(),
+		}, disableHelp),
+		b.keyOperation("schedule-key-deletion", "schedule", "key-deletion", window, &framework.PathOperation{
+			Callback:  b.pathScheduleKeyDeletion,
+			Summary:   "Let a key cease to exist after a waiting period (ScheduleKeyDeletion).",
+			Responses: responds(200, "OK", scheduledSchema()),
+		}, scheduleHelp),
+		b.keyOperation("cancel-key-deletion", "cancel", "key-deletion", nil, &framework.PathOperation{
+			Callback:  b.pathCancelKeyDeletion,
+			Summary:   "Cancel the deletion of a key (CancelKeyDeletion).",
+			Responses: responds(200, "OK", keyStateSchema()),
+		}, cancelHelp),
+	}
+}
+
+// keyOperation is the path of a KMS operation on one key, named like the
+// operation in the AWS CLI.
+func (b *backend) keyOperation(name, verb, suffix string, fields map[string]*framework.FieldSchema, op *framework.PathOperation, help string) *framework.Path {
+	return &framework.Path{
+		Pattern: name + `/(?P<key_id>.+)`,
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: verb, OperationSuffix: suffix,
+		},
+		Fields:          merge(keyIDField(), fields),
+		Operations:      map[logical.Operation]framework.OperationHandler{logical.UpdateOperation: op},
+		HelpSynopsis:    op.Summary,
+		HelpDescription: strings.TrimSpace(help),
+	}
+}
+
+func scheduledSchema() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"key_id":                 field(framework.TypeString, "The key's id."),
+		"key_state":              field(framework.TypeString, "PendingDeletion."),
+		"deletion_date":          field(framework.TypeTime, "When the key ceases to exist."),
+		"pending_window_in_days": field(framework.TypeInt, "The waiting period."),
+	}
+}
+
+func keyStateSchema() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"key_id":    field(framework.TypeString, "The key's id."),
+		"key_state": field(framework.TypeString, "The key's state now."),
+	}
+}
+
+func (b *backend) keyStateResponse(k *liveKey) *logical.Response {
+	return &logical.Response{Data: map[string]any{"key_id": k.ID, "key_state": k.state(b.now())}}
+}
+
+func (b *backend) pathEnableKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return nil, b.setDisabled(ctx, req, d, "EnableKey", false)
+}
+
+func (b *backend) pathDisableKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return nil, b.setDisabled(ctx, req, d, "DisableKey", true)
+}
+
+func (b *backend) setDisabled(ctx context.Context, req *logical.Request, d *framework.FieldData, operation string, disabled bool) error {
+	_, err := b.changeKey(ctx, req.Storage, operation, d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
+		changed := k.Disabled != disabled
+		k.Disabled = disabled
+		return changed, nil
+	})
+	return err
+}
+
+func (b *backend) pathScheduleKeyDeletion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id := d.Get("key_id").(string)
+	in, err := modelInput("ScheduleKeyDeletion", d, nil)
+	if err != nil {
+		return nil, err
+	}
+	days, ok := in["PendingWindowInDays"].(int64)
+	if !ok {
+		return b.scheduleDeletion(ctx, req.Storage, id, 0)
+	}
+	if err := kms.CheckPendingWindow(int(days)); err != nil {
+		return nil, err
+	}
+	return b.scheduleDeletion(ctx, req.Storage, id, int(days))
+}
+
+// pathKeysDelete is what `vault delete` means for a key.
+func (b *backend) pathKeysDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	return b.scheduleDeletion(ctx, req.Storage, d.Get("key_id").(string), 0)
+}
+
+// scheduleDeletion schedules the deletion of a key in so many days; 0 stands
+// for the mount's default.
+func (b *backend) scheduleDeletion(ctx context.Context, s logical.Storage, id string, days int) (*logical.Response, error) {
+	if days == 0 {
+		config, err := b.config(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		days = config.PendingWindowInDays
+	}
+	k, err := b.changeKey(ctx, s, "ScheduleKeyDeletion", id, func(k *key, now time.Time) (bool, error) {
+		k.DeletionDate = now.UTC().AddDate(0, 0, days).Truncate(time.Millisecond)
+		k.PendingWindowInDays = days
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp := &logical.Response{Data: map[string]any{
+		"key_id":                 k.ID,
+		"key_state":              k.state(b.now()),
+		"deletion_date":          formatTime(k.DeletionDate),
+		"pending_window_in_days": days,
+	}}
+	return resp, b.warnOfAliases(ctx, s, k.ID, resp)
+}
+
+// warnOfAliases names the aliases that a deletion will take along.
+func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id string, resp *logical.Response) error {
+	aliases, err := b.store.aliasesOf(ctx, s, id)
+	if err != nil || len(aliases) == 0 {
+		return err
+	}
+	names := make([]string, len(aliases))
+	for i, a := range aliases {
+		names[i] = a.Name
+	}
+	resp.AddWarning(fmt.Sprintf("aliases point at this key and will be deleted with it: %s", strings.Join(names, ", ")))
+	return nil
+}
+
+func (b *backend) pathCancelKeyDeletion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	k, err := b.changeKey(ctx, req.Storage, "CancelKeyDeletion", d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
+		k.DeletionDate = time.Time{}
+		k.PendingWindowInDays = 0
+		k.Disabled = true
+		return true, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.keyStateResponse(k), nil
+}
+
+const enableHelp = `
+Lets a disabled key work again. Enabling an enabled key is no error.
+
+    $ vault write -f kms/enable-key/payments/tokens
+`
+
+const disableHelp = `
+Stops a key from generating and verifying MACs, on all nodes, until it is
+enabled again. Disabling a disabled key is no error.
+
+    $ vault write -f kms/disable-key/payments/tokens
+`
+
+const scheduleHelp = `
+The key stops working now and ceases to exist, with its aliases and grants, at
+the date in the answer, 7 to 30 days from now. Until then nothing is lost:
+cancel-key-deletion brings it back, disabled. Look at last_used of the key
+before you delete it.
+
+    $ vault write kms/schedule-key-deletion/payments/tokens pending_window_in_days=7
+    $ vault delete kms/keys/payments/tokens
+`
+
+const cancelHelp = `
+Brings back a key that is pending deletion. It is then disabled, or, if it has
+no key material, pending import.
+
+    $ vault write -f kms/cancel-key-deletion/payments/tokens
+    $ vault write -f kms/enable-key/payments/tokens
+`

@@ -1,0 +1,60 @@
+package kmshmac
+
+import (
+	"context"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathLastUsage() []*framework.Path {
+	return []*framework.Path{{
+		Pattern: `get-key-last-usage/(?P<key_id>.+)`,
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: "get", OperationSuffix: "key-last-usage",
+		},
+		Fields: keyIDField(),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.pathLastUsageRead,
+				Summary:  "Tell when a key was last used (GetKeyLastUsage).",
+				Responses: responds(200, "OK", map[string]*framework.FieldSchema{
+					"key_id":              field(framework.TypeString, "The key's id."),
+					"key_creation_date":   field(framework.TypeTime, "When the key was created."),
+					"tracking_start_date": field(framework.TypeTime, "Since when uses are recorded: the key's creation."),
+					"key_last_usage":      optional(framework.TypeMap, "The last successful use: operation, timestamp. Absent if there was none."),
+				}),
+			},
+		},
+		HelpSynopsis:    "Tell when a key was last used (GetKeyLastUsage).",
+		HelpDescription: strings.TrimSpace(lastUsageHelp),
+	}}
+}
+
+func (b *backend) pathLastUsageRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	if err != nil {
+		return nil, err
+	}
+	use, err := b.store.usages.lastUse(ctx, req.Storage, k)
+	if err != nil {
+		return nil, err
+	}
+	created := formatTime(k.CreationDate)
+	data := map[string]any{"key_id": k.ID, "key_creation_date": created, "tracking_start_date": created}
+	if !use.never() {
+		data["key_last_usage"] = use.response()
+	}
+	return &logical.Response{Data: data}, nil
+}
+
+const lastUsageHelp = `
+Answers the last successful GenerateMac or VerifyMac with the key. Uses are kept
+in memory, because a MAC never writes to storage, and stored every five minutes:
+on the node that made the MAC the answer is exact, after a crash or on another
+node it may be five minutes old. Vault Enterprise's performance standbys cannot
+write, so uses on them are known to them only.
+
+    $ vault read kms/get-key-last-usage/payments/tokens
+`
