@@ -2,6 +2,7 @@ package kmshmac
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -222,9 +223,11 @@ func (b *backend) aliasNames(ctx context.Context, s logical.Storage, folder stri
 	if !ok {
 		return b.store.listAliases(ctx, s, folder, now)
 	}
+	// A key that is not there has no aliases, and neither has one of another
+	// folder: the answer must not tell a team which keys other teams have.
 	k, err := b.keyByID(ctx, s, target.(string), now)
-	if err != nil {
-		return nil, err
+	if k == nil {
+		return nil, unlessKeyNotFound(err)
 	}
 	aliases, err := b.store.aliasesOf(ctx, s, k.ID)
 	if err != nil {
@@ -237,6 +240,15 @@ func (b *backend) aliasNames(ctx context.Context, s logical.Storage, folder stri
 		}
 	}
 	return names, nil
+}
+
+// unlessKeyNotFound drops the exception for a key that does not exist.
+func unlessKeyNotFound(err error) error {
+	var ex *kms.Exception
+	if errors.As(err, &ex) && ex.Type == kms.TypeNotFound {
+		return nil
+	}
+	return err
 }
 
 func (b *backend) pathAliasesRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

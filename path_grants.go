@@ -401,8 +401,13 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 		}
 		keyID, grantID = g.KeyID, g.ID
 	}
+	// Everybody's path, so it must not tell which keys there are: a key that is
+	// not there has no such grant.
 	k, err := b.keyByID(ctx, req.Storage, keyID, b.now())
-	if err != nil {
+	if k == nil {
+		if err = unlessKeyNotFound(err); err == nil {
+			err = kms.GrantNotFound(grantID)
+		}
 		return nil, err
 	}
 	return nil, b.endGrant(ctx, req.Storage, k.ID, grantID, d.Get("dry_run").(bool), func(g *grant) error {
@@ -411,8 +416,10 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 }
 
 // mayRetire allows retirement to the retiring principal, and to the grantee if
-// the grant says so. Others revoke, which a policy on the key allows. A token
-// without an entity, a root token, is the mount's owner and may retire too.
+// the grant says so. A token without an entity, such as a root token, stands
+// for the owner of the keys, whom KMS allows it too: a plugin cannot see more
+// of a token. Entities without that right revoke, if a policy on the key lets
+// them.
 func mayRetire(entityID string, g *grant) error {
 	switch {
 	case entityID == "", entityID == g.RetiringPrincipal,
@@ -460,7 +467,9 @@ const listGrantsHelp = `
 const revokeGrantHelp = `
 Revoking is for who manages the key and has a policy on revoke-grant/<key>.
 Retiring is for the entity named as retiring_principal, and for the grantee if
-the grant's operations have RetireGrant.
+the grant's operations have RetireGrant. A token without an entity (a root token,
+or one made by the token store) counts as the owner of all keys: mind whom you
+give a policy on retire-grant.
 
     $ vault write kms/revoke-grant/payments/tokens grant_id=...
     $ vault write kms/retire-grant grant_token=...

@@ -1,0 +1,109 @@
+# Builds, tests and tries out the engine. "make" lists the targets.
+
+.DEFAULT_GOAL := help
+
+GO ?= go
+
+# The one place that holds the version is version.go. "make release
+# VERSION=v1.2.3" overrides it.
+VERSION ?= $(shell sed -n 's/^var Version = "\(.*\)"/\1/p' version.go)
+
+# The whole of a test run on a slow machine, without the first build of Vault.
+TEST_TIMEOUT ?= 60m
+FUZZTIME ?= 30s
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
+PLUGIN := vault-plugin-secrets-kms-hmac
+LDFLAGS := -s -w -X $(PLUGIN).Version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Static programs without paths of the machine that built them: Vault checks
+# the sum of a plugin, so the same source should give the same file.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+.PHONY: help
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+.PHONY: build
+build: ## Build the engine to bin/plugins/ and the KMS endpoint to bin/.
+	@# A folder for the plugin alone: a dev server registers every file in it.
+	$(BUILD) -o bin/plugins/$(PLUGIN) ./cmd/$(PLUGIN)
+	$(BUILD) -o bin/kms-gateway ./cmd/kms-gateway
+
+.PHONY: dev
+dev: ## Start Vault with the engine, and the KMS endpoint, until Ctrl-C.
+	@scripts/dev.sh
+
+.PHONY: demo
+demo: ## Show what the engine does, on a real Vault.
+	@scripts/demo.sh
+
+.PHONY: vault
+vault: ## Find Vault, or build it (the first time takes 10 to 25 minutes).
+	@$(GO) run ./internal/testvault/cmd/vaultbin
+
+# Vault comes first: go test would not show the progress of its build.
+.PHONY: test
+test: fmt-check vet vault ## Check everything, on a real Vault.
+	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: test-short
+test-short: ## Run the tests that need no Vault.
+	$(GO) test -short ./...
+
+.PHONY: test-race
+test-race: vault ## Run all tests with the race detector.
+	$(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: bench
+bench: vault ## Run the benchmarks.
+	$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
+
+# go test fuzzes one target of one package at a time.
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (30s).
+	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | \
+	sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \
+	while read -r package target; do \
+		echo "== $$package $$target"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done
+
+.PHONY: cover
+cover: vault ## Run all tests and sum up which statements they reach.
+	$(GO) test -timeout $(TEST_TIMEOUT) -coverpkg ./... -coverprofile cover.out ./...
+	$(GO) tool cover -func cover.out | tail -1
+
+.PHONY: fmt
+fmt: ## Format the source.
+	gofmt -w .
+
+.PHONY: fmt-check
+fmt-check:
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted (run make fmt):"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: fmt-check vet ## Run the linters.
+	$(GO) run $(STATICCHECK) ./...
+	@if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh .ci/run; else echo "shellcheck is not installed: scripts not checked"; fi
+
+.PHONY: release
+release: ## Cross-build the programs to dist/, with the sums that Vault asks for.
+	rm -rf dist && mkdir dist
+	@for platform in $(PLATFORMS); do \
+		export GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
+		for program in $(PLUGIN) kms-gateway; do \
+			echo "$$program $(VERSION) $$platform"; \
+			$(BUILD) -o "dist/$${program}_$(VERSION)_$${GOOS}_$${GOARCH}" "./cmd/$$program" || exit 1; \
+		done; \
+	done
+	cd dist && { sha256sum *_* || shasum -a 256 *_*; } >SHA256SUMS
+
+.PHONY: clean
+clean: ## Remove what the other targets wrote here.
+	rm -rf bin dist cover.out

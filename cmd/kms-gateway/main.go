@@ -1,0 +1,101 @@
+// Command kms-gateway serves the API of AWS KMS from the HMAC keys of a Vault
+// secrets engine, so that programs written for KMS work unmodified. See
+// docs/endpoint.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"vault-plugin-secrets-kms-hmac/gateway"
+)
+
+// version is set by the linker.
+var version = ""
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(0)
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "kms-gateway:", err)
+		os.Exit(1)
+	}
+}
+
+// errUsage is an error that the flag package has already told about.
+var errUsage = errors.New("wrong usage")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "credentials" {
+		return credentials(ctx, args[1:], stdout, stderr)
+	}
+	o := newOptions(stderr)
+	if err := o.parse(args); err != nil {
+		return err
+	}
+	if o.version {
+		fmt.Fprintln(stdout, "kms-gateway", versionText())
+		return nil
+	}
+	return serve(ctx, o, stderr)
+}
+
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+// credentialsTimeout keeps a credential_process from hanging its SDK.
+const credentialsTimeout = 10 * time.Second
+
+// credentials prints the caller's Vault token in the form of a
+// credential_process.
+func credentials(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("kms-gateway credentials", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	address := flags.String("vault-addr", "", "address of Vault (default VAULT_ADDR)")
+	namespace := flags.String("namespace", os.Getenv("VAULT_NAMESPACE"), "namespace of the token")
+	if err := flags.Parse(args); err != nil {
+		return usage(err)
+	}
+	token, err := gateway.VaultToken()
+	if err != nil {
+		return err
+	}
+	vault, err := gateway.NewVault(*address, *namespace, credentialsTimeout)
+	if err != nil {
+		return err
+	}
+	c, err := vault.CredentialsFor(ctx, token)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(stdout).Encode(c)
+}
+
+func usage(err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return errUsage
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vault-plugin-secrets-kms-hmac/gateway"
+)
+
+// options are the flags of the server.
+type options struct {
+	flags *flag.FlagSet
+
+	listen, metricsListen   string
+	vaultAddr, namespace    string
+	mount                   string
+	place                   gateway.Place
+	requireToken            bool
+	certFile, keyFile, ca   string
+	maxBody, maxConcurrency int64
+	maxHeader               int
+	timeout                 time.Duration
+	readTimeout             time.Duration
+	idleTimeout             time.Duration
+	shutdownTimeout         time.Duration
+	logLevel                slog.Level
+	version                 bool
+}
+
+func newOptions(output io.Writer) *options {
+	o := &options{flags: flag.NewFlagSet("kms-gateway", flag.ContinueOnError)}
+	f := o.flags
+	f.SetOutput(output)
+	f.Usage = func() {
+		fmt.Fprint(output, `kms-gateway serves the API of AWS KMS from HMAC keys in Vault.
+
+  kms-gateway [flags]               serve
+  kms-gateway credentials [flags]   print the Vault token as AWS credentials (a credential_process)
+
+Vault's address and TLS come from the environment, as for the vault command: VAULT_ADDR, VAULT_CACERT, ...
+
+`)
+		f.PrintDefaults()
+	}
+	f.StringVar(&o.listen, "listen", "127.0.0.1:8203", "`address` to serve KMS on")
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "`address` to serve /metrics, /healthz and /readyz on; /metrics is then not on -listen")
+	f.StringVar(&o.vaultAddr, "vault-addr", "", "`URL` of Vault (default VAULT_ADDR)")
+	f.StringVar(&o.namespace, "namespace", os.Getenv("VAULT_NAMESPACE"), "Vault `namespace` of the mount")
+	f.StringVar(&o.mount, "mount", "kms", "`path` at which the secrets engine is mounted")
+	f.StringVar(&o.place.Partition, "partition", "aws", "AWS `partition` in ARNs")
+	f.StringVar(&o.place.Region, "region", "us-east-1", "AWS `Region` in ARNs")
+	f.StringVar(&o.place.Account, "account", "000000000000", "AWS `account` in ARNs")
+	f.BoolVar(&o.requireToken, "require-token", false, "refuse calls without a session token, instead of passing them to a Vault Proxy")
+	f.StringVar(&o.certFile, "tls-cert", "", "`file` of the TLS certificate; read again on SIGHUP")
+	f.StringVar(&o.keyFile, "tls-key", "", "`file` of its key")
+	f.StringVar(&o.ca, "client-ca", "", "`file` of authorities whose client certificates are required")
+	f.Int64Var(&o.maxBody, "max-body", 1<<20, "most `bytes` of a request's body")
+	f.IntVar(&o.maxHeader, "max-header", 64<<10, "most `bytes` of a request's header")
+	f.Int64Var(&o.maxConcurrency, "max-concurrency", 4096, "most `calls` at once; further ones get ThrottlingException")
+	f.DurationVar(&o.timeout, "timeout", 15*time.Second, "most `time` for a request to Vault")
+	f.DurationVar(&o.readTimeout, "read-timeout", 10*time.Second, "most `time` a client may take to send a request")
+	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")
+	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after SIGTERM")
+	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug, info (a line for each call), warn, error")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	return o
+}
+
+func (o *options) parse(args []string) error {
+	if err := o.flags.Parse(args); err != nil {
+		return usage(err)
+	}
+	if o.flags.NArg() > 0 {
+		fmt.Fprintf(o.flags.Output(), "kms-gateway: unexpected argument %q\n", o.flags.Arg(0))
+		return errUsage
+	}
+	return nil
+}
+
+// gateway returns the gateway that the flags ask for.
+func (o *options) gateway(log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
+	vault, err := gateway.NewVault(o.vaultAddr, o.namespace, o.timeout)
+	if err != nil {
+		return nil, err
+	}
+	return gateway.New(gateway.Config{
+		Vault:          vault,
+		Mount:          o.mount,
+		Place:          o.place,
+		RequireToken:   o.requireToken,
+		MaxBody:        o.maxBody,
+		MaxConcurrency: o.maxConcurrency,
+		Log:            log,
+		Registerer:     registry,
+	})
+}
+
+func (o *options) serverConfig(log *slog.Logger) gateway.ServerConfig {
+	return gateway.ServerConfig{
+		ReadTimeout: o.readTimeout,
+		// A call may need a second request to Vault, and the client some time
+		// to read the answer.
+		WriteTimeout: o.readTimeout + 2*o.timeout,
+		IdleTimeout:  o.idleTimeout,
+		MaxHeader:    o.maxHeader,
+		CertFile:     o.certFile, KeyFile: o.keyFile, ClientCAFile: o.ca,
+		Log: log,
+	}
+}

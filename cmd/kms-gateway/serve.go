@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"vault-plugin-secrets-kms-hmac/gateway"
+)
+
+// serve serves until ctx ends, and then until the calls under way are answered.
+func serve(ctx context.Context, o *options, logTo io.Writer) error {
+	log := slog.New(slog.NewJSONHandler(logTo, &slog.HandlerOptions{Level: o.logLevel}))
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g, err := o.gateway(log, registry)
+	if err != nil {
+		return err
+	}
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	servers, err := o.servers(g, metrics, log)
+	if err != nil {
+		return err
+	}
+	defer reloadOnHangup(servers, log)()
+	return runServers(ctx, servers, o.shutdownTimeout, log)
+}
+
+// listening is a server with its listener.
+type listening struct {
+	*gateway.Server
+	net.Listener
+}
+
+// servers opens the listeners: one, or two where metrics have their own.
+func (o *options) servers(g *gateway.Gateway, metrics http.Handler, log *slog.Logger) ([]listening, error) {
+	config := o.serverConfig(log)
+	if o.metricsListen == "" {
+		kms, err := listen(o.listen, gateway.Handler(g, metrics), config)
+		return []listening{kms}, err
+	}
+	kms, err := listen(o.listen, gateway.Handler(g, nil), config)
+	if err != nil {
+		return nil, err
+	}
+	config.CertFile, config.KeyFile, config.ClientCAFile = "", "", ""
+	admin, err := listen(o.metricsListen, gateway.AdminHandler(g, metrics), config)
+	return []listening{kms, admin}, err
+}
+
+func listen(address string, handler http.Handler, config gateway.ServerConfig) (listening, error) {
+	server, err := gateway.NewServer(handler, config)
+	if err != nil {
+		return listening{}, err
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return listening{}, fmt.Errorf("listening: %w", err)
+	}
+	return listening{server, listener}, nil
+}
+
+// runServers runs the servers until ctx ends or one of them fails, and shuts
+// them down.
+func runServers(ctx context.Context, servers []listening, timeout time.Duration, log *slog.Logger) error {
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		log.Info("serving", "address", s.Addr().String(), "version", versionText())
+		go func() { failed <- s.Serve(s.Listener) }()
+	}
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info("stopping", "timeout", timeout.String())
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	for _, s := range servers {
+		err = errors.Join(err, s.Shutdown(ctx))
+	}
+	return err
+}
+
+// reloadOnHangup has the servers read their certificates again on SIGHUP. The
+// function it returns ends that.
+func reloadOnHangup(servers []listening, log *slog.Logger) (stop func()) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		for range hangup {
+			for _, s := range servers {
+				if err := s.Reload(); err != nil {
+					log.Error("reload", "error", err.Error())
+					continue
+				}
+			}
+			log.Info("reloaded")
+		}
+	}()
+	return func() {
+		signal.Stop(hangup)
+		close(hangup)
+	}
+}

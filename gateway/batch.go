@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// macFields is the native answer to generate-mac and verify-mac, of one message
+// or of a batch in its compact form (docs/api.md, "Batches").
+type macFields struct {
+	KeyID     string `json:"key_id"`
+	Mac       string `json:"mac"`
+	Macs      string `json:"macs"`
+	MacsValid string `json:"macs_valid"`
+	KeyIDs    string `json:"key_ids"`
+	Errors    map[string]struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	} `json:"errors"`
+}
+
+// sendMacs makes the request to the mount for one call or for many, and again
+// on the path that grants open if no policy allows the first.
+func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
+	operation := "generate-mac/"
+	if group.verify {
+		operation = "verify-mac/"
+	}
+	g.metrics.shared(len(calls))
+	r := vaultRequest{method: http.MethodPost, token: group.token, body: macRequestBody(group, calls)}
+	r.path = g.mount + operation + group.key
+	body, err := g.vault.do(ctx, r)
+	if forbidden(err) {
+		r.path = g.mount + "granted/" + operation + group.key
+		if granted, grantedErr := g.vault.do(ctx, r); !forbidden(grantedErr) {
+			body, err = granted, grantedErr
+		}
+	}
+	var fields macFields
+	if err == nil {
+		err = decodeAnswer(body, &fields)
+	}
+	if err != nil {
+		return sameAnswer(macAnswer{err: err}, len(calls))
+	}
+	if len(calls) == 1 {
+		return []macAnswer{{mac: fields.Mac, keyID: fields.KeyID}}
+	}
+	return fields.split(group, len(calls))
+}
+
+// macRequestBody writes the native request: plain for one call, in the compact
+// form of a batch for more. Nothing in it needs escaping.
+func macRequestBody(group macGroup, calls []macRequest) []byte {
+	size := 96
+	for i := range calls {
+		size += len(calls[i].message) + len(calls[i].mac) + 2
+	}
+	body := make([]byte, 0, size)
+	body = append(append(body, `{"mac_algorithm":"`...), group.algorithm...)
+	plural := ""
+	if len(calls) > 1 {
+		plural = "s"
+	}
+	body = append(append(append(body, `","message`...), plural...), `":"`...)
+	for i := range calls {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, calls[i].message...)
+	}
+	if group.verify {
+		body = append(append(append(body, `","mac`...), plural...), `":"`...)
+		for i := range calls {
+			if i > 0 {
+				body = append(body, ',')
+			}
+			body = append(body, calls[i].mac...)
+		}
+	}
+	return append(body, `"}`...)
+}
+
+func sameAnswer(a macAnswer, n int) []macAnswer {
+	answers := make([]macAnswer, n)
+	for i := range answers {
+		answers[i] = a
+	}
+	return answers
+}
+
+// split deals the answer to a batch out to its n calls. An answer that does not
+// fit is nobody's: a MAC must never reach another caller.
+func (f *macFields) split(group macGroup, n int) []macAnswer {
+	results := f.Macs
+	if group.verify {
+		results = f.MacsValid
+	}
+	values := strings.Split(results, ",")
+	keyIDs := []string(nil)
+	if f.KeyIDs != "" {
+		keyIDs = strings.Split(f.KeyIDs, ",")
+	}
+	if len(values) != n || keyIDs != nil && len(keyIDs) != n {
+		return sameAnswer(macAnswer{err: internal(textInternal)}, n)
+	}
+	answers := make([]macAnswer, n)
+	for i, value := range values {
+		answers[i] = f.item(group, i, value)
+		if answers[i].err == nil && keyIDs != nil {
+			answers[i].keyID = keyIDs[i]
+		}
+	}
+	return answers
+}
+
+// item returns the answer to one call of a batch.
+func (f *macFields) item(group macGroup, i int, value string) macAnswer {
+	if len(f.Errors) > 0 {
+		if e, failed := f.Errors[strconv.Itoa(i)]; failed {
+			exception := &kms.Exception{Type: e.Type, Message: e.Message}
+			if kms.Silent(e.Type) {
+				exception.Message = ""
+			}
+			return macAnswer{err: exception}
+		}
+	}
+	switch {
+	case group.verify && value == "true":
+		return macAnswer{keyID: f.KeyID}
+	case group.verify:
+		return macAnswer{err: kms.InvalidMac()}
+	case value == "":
+		return macAnswer{err: internal(textInternal)}
+	}
+	return macAnswer{keyID: f.KeyID, mac: value}
+}

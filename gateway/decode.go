@@ -1,0 +1,231 @@
+package gateway
+
+import (
+	"encoding/base64"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// decodeInput reads the body of a call by the operation's members in the KMS
+// model. The values have the types that kms.Validate expects; null and absent
+// are the same, unknown members are ignored, and names are case-sensitive. A
+// body of nothing is an empty object, as AWS's services take it.
+//
+// It fails with SerializationException where the body is not one JSON object,
+// a value has another JSON type than the model's, or a blob is not base64.
+func decodeInput(members []kms.Member, body []byte) (map[string]any, error) {
+	s := &scanner{data: body}
+	if s.peek() == 0 && s.end() == nil {
+		return map[string]any{}, nil
+	}
+	input, err := s.structure(members, 0)
+	if err != nil {
+		return nil, err
+	}
+	return input, s.end()
+}
+
+// decodeValue reads a value of a shape; nil stands for null.
+func (s *scanner) decodeValue(shape *kms.Shape, depth int) (any, error) {
+	if depth > maxDepth {
+		return nil, serializationError("The request body is nested too deeply.")
+	}
+	first := s.peek()
+	if first == 'n' {
+		return nil, s.literal("null")
+	}
+	if wrong := wrongType(shape.Type, first); wrong != nil {
+		// A document that is no JSON at all is reported as that.
+		if err := s.skip(depth); err != nil {
+			return nil, err
+		}
+		return nil, wrong
+	}
+	switch shape.Type {
+	case kms.String:
+		text, err := s.str()
+		return string(text), err
+	case kms.Blob:
+		return s.blob()
+	case kms.Integer:
+		return s.integer()
+	case kms.Boolean:
+		if first == 't' {
+			return true, s.literal("true")
+		}
+		return false, s.literal("false")
+	case kms.Timestamp:
+		return s.timestamp()
+	case kms.List:
+		return s.list(shape.Element, depth)
+	case kms.Structure:
+		return s.structure(shape.Members, depth)
+	default: // kms.Map
+		return s.stringMap()
+	}
+}
+
+// wrongType says whether a value that begins with the byte can be of the type.
+func wrongType(t kms.Type, first byte) error {
+	var want string
+	ok := false
+	switch t {
+	case kms.String, kms.Blob:
+		want, ok = "a string", first == '"'
+	case kms.Integer, kms.Timestamp:
+		want, ok = "a number", first == '-' || '0' <= first && first <= '9'
+	case kms.Boolean:
+		want, ok = "a boolean", first == 't' || first == 'f'
+	case kms.List:
+		want, ok = "a list", first == '['
+	case kms.Structure, kms.Map:
+		want, ok = "an object", first == '{'
+	}
+	if ok {
+		return nil
+	}
+	return serializationError("A member of the request has the wrong JSON type: expected " + want + ".")
+}
+
+func (s *scanner) structure(members []kms.Member, depth int) (map[string]any, error) {
+	values := make(map[string]any, len(members))
+	err := s.object(func(name []byte) error {
+		member := memberNamed(members, name)
+		if member == nil {
+			return s.skip(depth + 1)
+		}
+		value, err := s.decodeValue(member.Shape, depth+1)
+		if value == nil {
+			delete(values, member.Name)
+		} else {
+			values[member.Name] = value
+		}
+		return err
+	})
+	return values, err
+}
+
+func memberNamed(members []kms.Member, name []byte) *kms.Member {
+	for i := range members {
+		if members[i].Name == string(name) {
+			return &members[i]
+		}
+	}
+	return nil
+}
+
+// list reads a list; nulls in it are dropped, as in all lists of the model.
+func (s *scanner) list(element *kms.Shape, depth int) (any, error) {
+	values := []any{}
+	err := s.array(func() error {
+		value, err := s.decodeValue(element, depth+1)
+		if value != nil {
+			values = append(values, value)
+		}
+		return err
+	})
+	return values, err
+}
+
+// stringMap reads a map of strings, as encryption contexts are.
+func (s *scanner) stringMap() (any, error) {
+	values := map[string]any{}
+	element := &kms.Shape{Type: kms.String}
+	err := s.object(func(name []byte) error {
+		key := string(name)
+		value, err := s.decodeValue(element, 1)
+		if value != nil {
+			values[key] = value
+		}
+		return err
+	})
+	return values, err
+}
+
+func (s *scanner) blob() (any, error) {
+	text, err := s.str()
+	if err != nil {
+		return nil, err
+	}
+	data, err := decodeBase64(text)
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// decodeBase64 reads standard base64 with its padding.
+func decodeBase64(text []byte) ([]byte, error) {
+	data := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(data, text)
+	if err != nil {
+		return nil, serializationError("A member of the request is not valid base64.")
+	}
+	return data[:n], nil
+}
+
+func (s *scanner) integer() (any, error) {
+	number, err := s.number()
+	if err != nil {
+		return nil, err
+	}
+	n, ok := parseInteger(number)
+	if !ok {
+		return nil, serializationError("A member of the request is not an integer of 32 bits.")
+	}
+	return n, nil
+}
+
+// lastSecond is the end of the year 9999, the last that RFC 3339 can write.
+const lastSecond = 253402300799
+
+func (s *scanner) timestamp() (any, error) {
+	number, err := s.number()
+	if err != nil {
+		return nil, err
+	}
+	at, ok := parseEpoch(number)
+	if !ok {
+		return nil, serializationError("A member of the request is not a time in epoch seconds.")
+	}
+	return at, nil
+}
+
+// parseEpoch turns epoch seconds, of which fractions are allowed, into a time.
+func parseEpoch(number string) (time.Time, bool) {
+	if whole, err := strconv.ParseInt(number, 10, 64); err == nil {
+		return time.Unix(whole, 0).UTC(), 0 <= whole && whole <= lastSecond
+	}
+	seconds, err := strconv.ParseFloat(number, 64)
+	if err != nil || !(0 <= seconds && seconds <= lastSecond) {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(seconds)
+	// A float64 of today's epoch seconds is good for microseconds.
+	return time.Unix(int64(whole), int64(fraction*1e6)*1e3).UTC(), true
+}
+
+// snake turns a member's name into the native field's: DryRun, dry_run.
+func snake(name string) string { return separate(name, '_') }
+
+// kebab turns an operation's name into its native path: EnableKey, enable-key.
+func kebab(name string) string { return separate(name, '-') }
+
+func separate(name string, separator byte) string {
+	var b strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			if i > 0 {
+				b.WriteByte(separator)
+			}
+			c += 'a' - 'A'
+		}
+		b.WriteByte(c)
+	}
+	return b.String()
+}

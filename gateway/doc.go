@@ -1,0 +1,11 @@
+// Package gateway is the KMS endpoint: it speaks the wire protocol of AWS KMS,
+// JSON 1.1 with X-Amz-Target headers, and turns each call into one call of the
+// secrets engine's own API, made with the caller's Vault token. Vault's
+// policies, audit and quotas decide everything; the endpoint keeps no state.
+//
+// The way of a call: [Gateway.ServeHTTP] reads the headers and the body, the
+// operations table says what the operation is natively, kms.Validate holds the
+// input against KMS's model, names turn into native ids, and Vault's answer or
+// refusal turns into KMS's. GenerateMac and VerifyMac have a way of their own,
+// on which concurrent calls share requests; see macCoalescer.
+package gateway

@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// Exceptions of AWS's services that are not in the KMS model. SDKs raise them
+// as their generic service error, with this code.
+const (
+	typeIncompleteSignature        = "IncompleteSignatureException"
+	typeMalformedPolicy            = "MalformedPolicyDocumentException"
+	typeMissingAuthenticationToken = "MissingAuthenticationTokenException"
+	typeSerialization              = "SerializationException"
+	typeUnknownOperation           = "UnknownOperationException"
+	typeUnrecognizedClient         = "UnrecognizedClientException"
+	typeTooLarge                   = "RequestEntityTooLargeException"
+)
+
+// The texts for what Vault cannot do at the moment. All are of status 500,
+// which SDKs retry. They say what an operator can act on and nothing of the
+// inside; the log has the rest.
+const (
+	textTimeout     = "Vault did not answer in time."
+	textUnreachable = "Vault cannot be reached."
+	textSealed      = "Vault is sealed."
+	textNoLeader    = "Vault has no active node at the moment."
+	textInternal    = "Vault could not process the request."
+)
+
+func internal(text string) *kms.Exception {
+	return &kms.Exception{Type: kms.TypeInternal, Message: text}
+}
+
+// vaultError is an answer of Vault that is no success.
+type vaultError struct {
+	status int
+	// kind, message, keyID and aliasName are the engine's, if it refused the
+	// request (docs/api.md, "Failures").
+	kind, message, keyID, aliasName string
+	texts                           []string // errors, as people read them
+}
+
+// Error returns the status only: the texts may hold names.
+func (e *vaultError) Error() string { return "Vault answered " + http.StatusText(e.status) }
+
+// says reports whether one of the texts contains the words.
+func (e *vaultError) says(words string) bool {
+	for _, text := range e.texts {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// forbidden reports whether Vault's policies refused the request. A token that
+// Vault does not know is another matter.
+func forbidden(err error) bool {
+	var v *vaultError
+	return errors.As(err, &v) && v.status == http.StatusForbidden && !v.says("invalid token") && !v.says("missing client token")
+}
+
+// missing reports whether Vault found nothing to read or to list.
+func missing(err error) bool {
+	var v *vaultError
+	return errors.As(err, &v) && v.status == http.StatusNotFound && len(v.texts) == 0
+}
+
+// exception turns an error into what the client gets to see.
+func (c *call) exception(err error) *kms.Exception {
+	var exception *kms.Exception
+	if errors.As(err, &exception) {
+		return exception
+	}
+	var v *vaultError
+	if errors.As(err, &v) {
+		return c.vaultException(v)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+		return &kms.Exception{Type: kms.TypeDependencyTimeout, Message: textTimeout}
+	}
+	return internal(textUnreachable)
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// vaultException turns a refusal of Vault's into KMS's.
+func (c *call) vaultException(v *vaultError) *kms.Exception {
+	switch {
+	case v.status == http.StatusForbidden:
+		return c.deniedBy(v)
+	case v.status == http.StatusTooManyRequests:
+		return kms.Throttled()
+	case v.status == http.StatusBadRequest && v.kind != "":
+		return c.engineException(v)
+	case v.status == http.StatusBadRequest && v.says("missing client token"):
+		return errMissingToken
+	case v.says("Vault is sealed"):
+		return internal(textSealed)
+	case v.says("active cluster node not found"), v.says("node not active"), v.status == 472, v.status == 473:
+		return internal(textNoLeader)
+	case v.says(kms.TypeDependencyTimeout), v.status == http.StatusGatewayTimeout, v.says("context deadline exceeded"):
+		return &kms.Exception{Type: kms.TypeDependencyTimeout, Message: textTimeout}
+	}
+	return internal(textInternal)
+}
+
+// deniedBy turns a 403 into KMS's words for it.
+func (c *call) deniedBy(v *vaultError) *kms.Exception {
+	switch {
+	case v.says("missing client token"):
+		return errMissingToken
+	case v.says("invalid token"):
+		return &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
+	}
+	action := "kms:" + c.operation
+	return &kms.Exception{
+		Type: kms.TypeAccessDenied,
+		Message: "User: " + c.place().userARN(c.caller.accessKey) + " is not authorized to perform: " + action +
+			" on resource: " + c.resource + " because no identity-based policy allows the " + action + " action",
+	}
+}
+
+// engineException gives an exception of the engine the ARN of the resource
+// that it names. A missing key is called by the words that fit what the client
+// sent.
+func (c *call) engineException(v *vaultError) *kms.Exception {
+	exception := &kms.Exception{Type: v.kind, Message: v.message}
+	switch {
+	case v.keyID != "" && v.message == kms.KeyNotFound(v.keyID).Message:
+		id := c.folder.local(v.keyID)
+		errors.As(c.place().noSuchKey(id, c.key.fromARN && id == c.key.id), &exception)
+	case v.keyID != "":
+		exception.Message = kms.Rename(v.message, v.keyID, c.place().keyARN(c.folder.local(v.keyID)))
+	case v.aliasName != "":
+		name := c.folder.localAlias(v.aliasName)
+		exception.Message = kms.Rename(v.message, v.aliasName, c.place().aliasARN(name))
+	}
+	return exception
+}

@@ -1,0 +1,268 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// Config says what a gateway is in front of, and what it may cost.
+type Config struct {
+	Vault *Vault
+	// Mount is the path at which the secrets engine is mounted.
+	Mount string
+	Place Place
+	// RequireToken refuses calls that bring no Vault token as their session
+	// token. Without it they go to Vault without one, for a Vault Proxy to add.
+	RequireToken bool
+	// MaxBody is the most bytes of a request's body.
+	MaxBody int64
+	// MaxConcurrency is the most calls at once; further ones are told to slow
+	// down.
+	MaxConcurrency int64
+	Log            *slog.Logger
+	// Registerer takes the metrics; nil is nobody.
+	Registerer prometheus.Registerer
+}
+
+// Gateway serves the KMS API. It is safe for concurrent use.
+type Gateway struct {
+	vault        *Vault
+	mount        string // with its slash
+	place        Place
+	requireToken bool
+	maxBody      int64
+	maxCalls     int64
+	calls        atomic.Int64
+	log          *slog.Logger
+	metrics      *metrics
+	macs         *macCoalescer
+	bodies       sync.Pool // of *[]byte
+}
+
+var (
+	partitionPattern = regexp.MustCompile(`^[a-z0-9-]+$`)
+	regionPattern    = regexp.MustCompile(`^([a-z]+-){2,3}\d+$`)
+	accountPattern   = regexp.MustCompile(`^\d{12}$`)
+)
+
+// New returns a gateway, or an error where the configuration makes no sense.
+func New(c Config) (*Gateway, error) {
+	mount := strings.Trim(c.Mount, "/")
+	switch {
+	case c.Vault == nil:
+		return nil, errors.New("a client of Vault is needed")
+	case mount == "" || strings.ContainsAny(mount, "?#% ") || strings.Contains(mount, ".."):
+		return nil, fmt.Errorf("%q is no path of a mount", c.Mount)
+	case !partitionPattern.MatchString(c.Place.Partition):
+		return nil, fmt.Errorf("%q is no AWS partition", c.Place.Partition)
+	case !regionPattern.MatchString(c.Place.Region):
+		return nil, fmt.Errorf("%q is no AWS Region", c.Place.Region)
+	case !accountPattern.MatchString(c.Place.Account):
+		return nil, fmt.Errorf("%q is no AWS account: it must have 12 digits", c.Place.Account)
+	case c.MaxBody <= 0 || c.MaxConcurrency <= 0:
+		return nil, errors.New("the limits on body and concurrency must be positive")
+	}
+	g := &Gateway{
+		vault: c.Vault, mount: mount + "/", place: c.Place, requireToken: c.RequireToken,
+		maxBody: c.MaxBody, maxCalls: c.MaxConcurrency, log: c.Log,
+		metrics: newMetrics(c.Registerer),
+	}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	g.macs = newMacCoalescer(g.sendMacs)
+	g.bodies.New = func() any { return new([]byte) }
+	return g, nil
+}
+
+const (
+	contentType  = "application/x-amz-json-1.1"
+	targetPrefix = "TrentService."
+	// unknownOperation stands for what is no operation in logs and metrics.
+	unknownOperation = "Unknown"
+)
+
+// outcome is what is answered to a call, and what is logged of it.
+type outcome struct {
+	operation string
+	folder    folder
+	accessKey string
+	status    int
+	body      []byte
+	exception *kms.Exception
+	cause     error // of an exception, where Vault gave it
+}
+
+// ServeHTTP serves one call of the KMS API.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	id := uuid.NewString()
+	o := g.serve(w, r)
+	header := w.Header()
+	header["Content-Type"] = []string{contentType}
+	header["x-amzn-RequestId"] = []string{id}
+	header["Content-Length"] = []string{strconv.Itoa(len(o.body))}
+	w.WriteHeader(o.status)
+	_, _ = w.Write(o.body) // a client that has gone cannot be told
+	g.record(r, id, o, time.Since(start))
+}
+
+// serve handles a call and never panics.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (o *outcome) {
+	o = &outcome{operation: unknownOperation}
+	defer func() {
+		if cause := recover(); cause != nil {
+			g.log.Error("panic", "operation", o.operation, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+			o.fail(internal("An internal error occurred."), nil)
+		}
+	}()
+	if g.calls.Add(1) > g.maxCalls {
+		g.calls.Add(-1)
+		o.fail(kms.Throttled(), nil)
+		return o
+	}
+	defer g.calls.Add(-1)
+	g.handle(w, r, o)
+	return o
+}
+
+// fail makes an exception the outcome.
+func (o *outcome) fail(exception *kms.Exception, cause error) {
+	o.exception, o.cause, o.status = exception, cause, statusOf(exception)
+	body := appendString([]byte(`{"__type":`), exception.Type)
+	if exception.Message != "" {
+		body = appendString(append(body, `,"message":`...), exception.Message)
+	}
+	o.body = append(body, '}')
+}
+
+func statusOf(exception *kms.Exception) int {
+	if exception.Type == typeTooLarge {
+		return http.StatusRequestEntityTooLarge
+	}
+	return exception.Status()
+}
+
+// handle reads the request's head: where it goes, what it wants, who asks. The
+// order of the checks is that of AWS's services: target, credentials, body.
+func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, o *outcome) {
+	if r.Method != http.MethodPost {
+		o.fail(unknown("KMS is called by POST."), nil)
+		o.status = http.StatusMethodNotAllowed
+		w.Header()["Allow"] = []string{http.MethodPost}
+		return
+	}
+	name, isKMS := strings.CutPrefix(first(r.Header["X-Amz-Target"]), targetPrefix)
+	op := operationTable[name]
+	if !isKMS || op == nil {
+		o.fail(unknown(""), nil)
+		return
+	}
+	o.operation = name
+	var ok bool
+	if o.folder, ok = folderOf(r.URL); !ok {
+		o.fail(unknown("The path of the endpoint's URL is not a folder of the mount."), nil)
+		return
+	}
+	who, err := authenticate(r.Header, g.requireToken)
+	o.accessKey = who.accessKey
+	c := &call{gateway: g, ctx: r.Context(), operation: name, op: op, folder: o.folder, caller: who, resource: "*"}
+	if err == nil {
+		err = g.dispatch(c, w, r, o)
+	}
+	if err != nil {
+		o.fail(c.exception(err), err)
+	}
+}
+
+func unknown(message string) *kms.Exception {
+	return &kms.Exception{Type: typeUnknownOperation, Message: message}
+}
+
+// dispatch reads the body and does the call.
+func (g *Gateway) dispatch(c *call, w http.ResponseWriter, r *http.Request, o *outcome) error {
+	buffer := g.bodies.Get().(*[]byte)
+	body, err := g.readBody(w, r, (*buffer)[:0])
+	if err != nil {
+		return err
+	}
+	*buffer = body
+	if err = c.do(body, o); !errors.Is(err, context.Canceled) && cap(body) <= maxPooled {
+		// After a cancelled call, a shared request may still read the body.
+		g.bodies.Put(buffer)
+	}
+	return err
+}
+
+// maxPooled keeps rare large bodies from occupying memory for good.
+const maxPooled = 64 << 10
+
+// do does the call: a plain GenerateMac or VerifyMac on its short way, all else
+// by the operations table.
+func (c *call) do(body []byte, o *outcome) (err error) {
+	o.status = http.StatusOK
+	if c.operation == "GenerateMac" || c.operation == "VerifyMac" {
+		if m, ok := scanMac(body, c.operation == "VerifyMac"); ok {
+			o.body, err = c.mac(m)
+			return err
+		}
+	}
+	in, err := decodeInput(c.op.members, body)
+	if err != nil {
+		return err
+	}
+	a, err := c.invoke(c.op, in)
+	if err == nil && a != nil {
+		o.body = appendObject(nil, a)
+	}
+	return err
+}
+
+// readBody reads the body of a request into the buffer.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, buffer []byte) ([]byte, error) {
+	tooLarge := &kms.Exception{Type: typeTooLarge, Message: fmt.Sprintf("The request body exceeds %d bytes.", g.maxBody)}
+	if r.ContentLength > g.maxBody {
+		// The rest will not be read: the connection cannot go on.
+		w.Header()["Connection"] = []string{"close"}
+		return nil, tooLarge
+	}
+	if n := int(r.ContentLength); n >= 0 {
+		if cap(buffer) < n {
+			buffer = make([]byte, 0, n)
+		}
+		_, err := io.ReadFull(r.Body, buffer[:n])
+		return buffer[:n], incomplete(err)
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, g.maxBody+1))
+	if int64(len(body)) > g.maxBody {
+		w.Header()["Connection"] = []string{"close"}
+		return nil, tooLarge
+	}
+	return body, incomplete(err)
+}
+
+func incomplete(err error) error {
+	if err != nil {
+		return serializationError("The request body is incomplete.")
+	}
+	return nil
+}
+
+// Ready returns nil if Vault serves requests at the moment.
+func (g *Gateway) Ready(ctx context.Context) error { return g.vault.health(ctx) }

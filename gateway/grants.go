@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// iamPrincipal is an ARN that can name a principal: an IAM user or role, with
+// its path, or the account; an STS session, which has no path.
+var iamPrincipal = regexp.MustCompile(`^arn:[a-z0-9-]+:(iam::[0-9]{12}:(root|(user|role)/[\w+=,.@/-]+)|sts::[0-9]{12}:(assumed-role/[\w+=,.@-]+/[\w+=,.@-]+|federated-user/[\w+=,.@-]+))$`)
+
+// checkPrincipal refuses what is no ARN of a principal, in KMS's words. bare is
+// the exception for a text that is no ARN at all: it depends on the operation.
+func checkPrincipal(text string, bare *kms.Exception) error {
+	switch {
+	case !strings.HasPrefix(text, arnPrefix):
+		return bare
+	case !iamPrincipal.MatchString(text):
+		return &kms.Exception{Type: kms.TypeInvalidArn, Message: "ARN is not valid: " + text}
+	}
+	return nil
+}
+
+// nativePrincipal returns the native name of a principal: the id of the Vault
+// entity that one of the account's users stands for, else the ARN.
+func (p Place) nativePrincipal(arn string) string {
+	if entity, ok := strings.CutPrefix(arn, p.userARN("")); ok && entity != "" {
+		return entity
+	}
+	return arn
+}
+
+// principalARN is the reverse of nativePrincipal.
+func (p Place) principalARN(native string) any {
+	if native == "" || strings.HasPrefix(native, arnPrefix) {
+		return optional(native)
+	}
+	return p.userARN(native)
+}
+
+// checkCreateGrant checks the principals. The order relative to the key's
+// checks is not on record for KMS.
+func checkCreateGrant(_ *call, in input) error {
+	for _, member := range []string{"GranteePrincipal", "RetiringPrincipal"} {
+		text := in.text(member)
+		if text == "" {
+			continue
+		}
+		bare := &kms.Exception{Type: kms.TypeInvalidArn, Message: member + " does not refer to a valid principal."}
+		if err := checkPrincipal(text, bare); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createGrant creates a grant. The constraints that KMS has are about
+// encryption contexts, which MACs have not: they are refused, once it is known
+// that the key is there and in a state in which it takes grants.
+func createGrant(c *call, in input) (answer, error) {
+	if constraints, _ := in["Constraints"].(map[string]any); len(constraints) > 0 {
+		return nil, c.refuseConstraints()
+	}
+	return c.simple(c.op, in)
+}
+
+func (c *call) refuseConstraints() error {
+	key, err := c.read()
+	switch {
+	case forbidden(err):
+		return kms.GrantConstraintsRefused()
+	case err != nil:
+		return err
+	}
+	facts := key.facts()
+	facts.ID = c.key.arn
+	if err := kms.Check(c.operation, facts); err != nil {
+		return err
+	}
+	return kms.GrantConstraintsRefused()
+}
+
+// grantPage is a page of grants as the mount answers it.
+type grantPage struct {
+	Grants []struct {
+		KeyID             string    `json:"key_id"`
+		GrantID           string    `json:"grant_id"`
+		Name              string    `json:"name"`
+		CreationDate      time.Time `json:"creation_date"`
+		GranteePrincipal  string    `json:"grantee_principal"`
+		RetiringPrincipal string    `json:"retiring_principal"`
+		Operations        []string  `json:"operations"`
+	} `json:"grants"`
+	Truncated bool   `json:"truncated"`
+	NextAfter string `json:"next_after"`
+}
+
+func listGrants(c *call, in input) (answer, error) {
+	query := url.Values{}
+	if id := in.text("GrantId"); id != "" {
+		query.Set("grant_id", id)
+	}
+	if grantee := in.text("GranteePrincipal"); grantee != "" {
+		bare := &kms.Exception{Type: kms.TypeInvalidArn, Message: "Input does not refer to a valid principal"}
+		if err := checkPrincipal(grantee, bare); err != nil {
+			return nil, err
+		}
+		query.Set("grantee_principal", c.place().nativePrincipal(grantee))
+	}
+	return c.grants(in, markGrants, "list-grants/"+c.key.native, query)
+}
+
+func listRetirableGrants(c *call, in input) (answer, error) {
+	retiring := in.text("RetiringPrincipal")
+	bare := &kms.Exception{Type: kms.TypeNotFound, Message: "Retiring principal " + retiring + " could not be found"}
+	if err := checkPrincipal(retiring, bare); err != nil {
+		return nil, err
+	}
+	query := url.Values{"retiring_principal": {c.place().nativePrincipal(retiring)}}
+	return c.grants(in, markRetirable, "list-retirable-grants", query)
+}
+
+// grants answers one page of grants. Those of keys outside the folder, which
+// the second of the two lists can hold, are not the client's to see.
+func (c *call) grants(in input, mark byte, path string, query url.Values) (answer, error) {
+	after, err := markerOf(in, mark)
+	if err != nil {
+		return nil, err
+	}
+	if after != "" {
+		query.Set("after", after)
+	}
+	query.Set("limit", strconv.Itoa(limitOf(in, 50, 100)))
+	var native grantPage
+	if err := c.request(http.MethodGet, path, query, nil, &native); err != nil {
+		return nil, c.orNotFound(err)
+	}
+	grants := make([]object, 0, len(native.Grants))
+	for _, g := range native.Grants {
+		if !c.folder.holds(g.KeyID) {
+			continue
+		}
+		grants = append(grants, object{
+			{"KeyId", c.place().keyARN(c.folder.local(g.KeyID))},
+			{"GrantId", g.GrantID},
+			{"Name", optional(g.Name)},
+			{"CreationDate", seconds(g.CreationDate)},
+			{"GranteePrincipal", c.place().principalARN(g.GranteePrincipal)},
+			{"RetiringPrincipal", c.place().principalARN(g.RetiringPrincipal)},
+			{"IssuingAccount", c.place().rootARN()},
+			{"Operations", g.Operations},
+		})
+	}
+	next := ""
+	if native.Truncated {
+		next = native.NextAfter
+	}
+	return page("Grants", grants, mark, next), nil
+}
+
+// retireGrant retires a grant by its token, or by its key and id.
+func retireGrant(c *call, in input) (answer, error) {
+	c.resource = "*"
+	fields := c.fields([]string{"GrantToken", "GrantId", "DryRun"}, in)
+	if keyID := in.text("KeyId"); keyID != "" {
+		if err := c.resolve(keyID, false); err != nil {
+			return nil, err
+		}
+		fields["key_id"] = c.key.native
+	}
+	if err := c.post("retire-grant", fields, nil); err != nil {
+		return nil, err
+	}
+	return nil, nil
+}

@@ -1,0 +1,209 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ServerConfig is how a gateway is served over HTTP. The zero value of a time
+// is no limit.
+type ServerConfig struct {
+	// ReadTimeout bounds how long a client may take to send a request, and
+	// WriteTimeout from then on until it has read the answer.
+	ReadTimeout, WriteTimeout time.Duration
+	// IdleTimeout bounds how long a connection is kept without a request.
+	IdleTimeout time.Duration
+	MaxHeader   int // bytes
+	// CertFile and KeyFile switch TLS on; ClientCAFile then asks for client
+	// certificates of these authorities.
+	CertFile, KeyFile, ClientCAFile string
+	Log                             *slog.Logger
+}
+
+// Server serves a gateway over HTTP or HTTPS.
+type Server struct {
+	http        *http.Server
+	certificate *reloader // nil without TLS
+}
+
+// NewServer returns a server of a handler: Handler or AdminHandler.
+func NewServer(handler http.Handler, c ServerConfig) (*Server, error) {
+	s := &Server{http: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: c.ReadTimeout,
+		ReadTimeout:       c.ReadTimeout,
+		WriteTimeout:      c.WriteTimeout,
+		IdleTimeout:       c.IdleTimeout,
+		MaxHeaderBytes:    c.MaxHeader,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+	}}
+	if c.CertFile == "" && c.KeyFile == "" && c.ClientCAFile == "" {
+		return s, nil
+	}
+	var err error
+	s.certificate, s.http.TLSConfig, err = tlsConfig(c)
+	return s, err
+}
+
+// Handler serves KMS: POST requests, on any path. GET requests are for /healthz,
+// /readyz and, unless metrics is nil, /metrics, so that a folder may have one of
+// these names.
+func Handler(g *Gateway, metrics http.Handler) http.Handler {
+	admin := adminPaths(g, metrics)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			if handler := admin[r.URL.Path]; handler != nil {
+				handler.ServeHTTP(w, r)
+				return
+			}
+		}
+		g.ServeHTTP(w, r)
+	})
+}
+
+// AdminHandler serves the paths of Handler that are not KMS, for an address of
+// their own.
+func AdminHandler(g *Gateway, metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	for path, handler := range adminPaths(g, metrics) {
+		mux.Handle("GET "+path, handler)
+	}
+	return mux
+}
+
+func adminPaths(g *Gateway, metrics http.Handler) map[string]http.Handler {
+	paths := map[string]http.Handler{
+		"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") }),
+		"/readyz":  &readiness{check: g.Ready},
+	}
+	if metrics != nil {
+		paths["/metrics"] = metrics
+	}
+	return paths
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}
+
+// readyFor is how long an answer about Vault's health is good for: probes must
+// not become a load on Vault.
+const readyFor = time.Second
+
+// readiness answers /readyz.
+type readiness struct {
+	check func(context.Context) error
+
+	mu   sync.Mutex
+	at   time.Time
+	last error
+}
+
+func (p *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if time.Since(p.at) > readyFor {
+		p.last, p.at = p.check(context.WithoutCancel(r.Context())), time.Now()
+	}
+	if p.last != nil {
+		plain(w, http.StatusServiceUnavailable, readinessText(p.last)+"\n")
+		return
+	}
+	plain(w, http.StatusOK, "ready\n")
+}
+
+// readinessText says in the open what is wrong with Vault: no more than its own
+// unauthenticated sys/health does.
+func readinessText(err error) string {
+	var v *vaultError
+	if !errors.As(err, &v) {
+		return textUnreachable
+	}
+	switch v.status {
+	case http.StatusServiceUnavailable:
+		return textSealed
+	case http.StatusNotImplemented:
+		return "Vault is not initialized."
+	}
+	return textNoLeader
+}
+
+// Serve serves connections until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	var err error
+	if s.certificate != nil {
+		err = s.http.ServeTLS(l, "", "")
+	} else {
+		err = s.http.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown takes no more calls, and returns when those under way are answered
+// or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// Reload reads the certificate and its key again. The old ones stay in use if
+// that fails.
+func (s *Server) Reload() error {
+	if s.certificate == nil {
+		return nil
+	}
+	return s.certificate.load()
+}
+
+// reloader keeps a certificate that can be replaced while it is served.
+type reloader struct {
+	certFile, keyFile string
+	current           atomic.Pointer[tls.Certificate]
+}
+
+func (r *reloader) load() error {
+	certificate, err := tls.LoadX509KeyPair(r.certFile, r.keyFile)
+	if err != nil {
+		return fmt.Errorf("loading the TLS certificate: %w", err)
+	}
+	r.current.Store(&certificate)
+	return nil
+}
+
+func tlsConfig(c ServerConfig) (*reloader, *tls.Config, error) {
+	if c.CertFile == "" || c.KeyFile == "" {
+		return nil, nil, errors.New("TLS needs both a certificate and its key")
+	}
+	r := &reloader{certFile: c.CertFile, keyFile: c.KeyFile}
+	if err := r.load(); err != nil {
+		return nil, nil, err
+	}
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.current.Load(), nil },
+	}
+	if c.ClientCAFile != "" {
+		pem, err := os.ReadFile(c.ClientCAFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("loading the client authorities: %w", err)
+		}
+		config.ClientCAs = x509.NewCertPool()
+		if !config.ClientCAs.AppendCertsFromPEM(pem) {
+			return nil, nil, fmt.Errorf("%s holds no certificate", c.ClientCAFile)
+		}
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	return r, config, nil
+}

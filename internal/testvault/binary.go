@@ -1,0 +1,197 @@
+package testvault
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// vaultModule is the Go module of the Vault server. tools/go.mod pins it.
+const vaultModule = "github.com/hashicorp/vault"
+
+// progressEvery is short enough that nobody takes the build for hung.
+const progressEvery = 20 * time.Second
+
+var pinnedVault = regexp.MustCompile(`(?m)^\s*(?:require\s+)?` + regexp.QuoteMeta(vaultModule) + `\s+(v\S+)`)
+
+// Binary returns the path of a vault program: the one $VAULT_BINARY names, else
+// the one on PATH, else the version that tools/go.mod pins, which it builds
+// from source the first time and keeps in the user's cache folder.
+//
+// That build takes 10 to 25 minutes, so it reports on progress.
+func Binary(ctx context.Context, progress io.Writer) (string, error) {
+	if named := os.Getenv("VAULT_BINARY"); named != "" {
+		return lookPath(named)
+	}
+	if path, err := lookPath("vault"); err == nil {
+		return path, nil
+	}
+	return pinnedBinary(ctx, progress)
+}
+
+// lookPath is [exec.LookPath] with an absolute answer: servers and callers run
+// in folders of their own.
+func lookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+// pinnedBinary returns the cached program of the pinned version and builds it
+// where there is none. The file appears under its name only when it is whole.
+func pinnedBinary(ctx context.Context, progress io.Writer) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	tools := filepath.Join(root, "tools")
+	version, err := pinnedVersion(filepath.Join(tools, "go.mod"))
+	if err != nil {
+		return "", err
+	}
+	dir, err := cacheDir("vault-" + version)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "vault")
+	if isFile(path) {
+		return path, nil
+	}
+
+	unlock, err := lockFile(ctx, path+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if isFile(path) { // built while this process waited for the lock
+		return path, nil
+	}
+	if err := buildVault(ctx, tools, version, path, progress); err != nil {
+		return "", fmt.Errorf("building Vault %s: %w", version, err)
+	}
+	return path, nil
+}
+
+// pinnedVersion reads Vault's version out of a go.mod file.
+func pinnedVersion(goMod string) (string, error) {
+	text, err := os.ReadFile(goMod)
+	if err != nil {
+		return "", err
+	}
+	match := pinnedVault.FindSubmatch(text)
+	if match == nil {
+		return "", fmt.Errorf("%s does not require %s", goMod, vaultModule)
+	}
+	return string(match[1]), nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// buildVault compiles Vault in the module folder tools and puts the program at
+// path. The caller holds the lock.
+func buildVault(ctx context.Context, tools, version, path string, progress io.Writer) error {
+	unfinished := path + ".unfinished"
+	defer os.Remove(unfinished)
+
+	// The minimal tag leaves out cloud storage, cloud auth methods and database
+	// engines: most of the source, and nothing that is needed here.
+	cmd := exec.Command("go", "build", "-v", "-tags", "minimal", "-trimpath", "-ldflags", "-s -w", "-o", unfinished, vaultModule)
+	cmd.Dir = tools
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	log := &buildLog{}
+	cmd.Stdout, cmd.Stderr = log, log
+
+	fmt.Fprintf(progress, "No vault on PATH: building Vault %s from source. The first time this takes 10 to 25 minutes.\n", version)
+	start := time.Now()
+	stop := repeat(progressEvery, func() {
+		fmt.Fprintf(progress, "Building Vault %s: %s, %s\n", version, time.Since(start).Round(time.Second), log)
+	})
+	err := runProcess(ctx, cmd)
+	stop()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, log.rest())
+	}
+	fmt.Fprintf(progress, "Built Vault %s in %s.\n", version, time.Since(start).Round(time.Second))
+	return os.Rename(unfinished, path)
+}
+
+// repeat calls f at each interval until the function it returns is called.
+func repeat(interval time.Duration, f func()) (stop func()) {
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ticker.C:
+				f()
+			}
+		}
+	})
+	return func() { close(quit); done.Wait() }
+}
+
+// buildLog counts what "go build -v" reports, and keeps what it cannot count:
+// the errors.
+type buildLog struct {
+	mu         sync.Mutex
+	partial    []byte
+	downloaded int
+	compiled   int
+	other      []string
+}
+
+// Write implements [io.Writer].
+func (l *buildLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.partial = append(l.partial, p...)
+	for {
+		line, rest, found := bytes.Cut(l.partial, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		l.partial = rest
+		l.count(string(line))
+	}
+}
+
+func (l *buildLog) count(line string) {
+	switch {
+	case strings.HasPrefix(line, "go: downloading "):
+		l.downloaded++
+	case line != "" && !strings.ContainsAny(line, " \t#:"): // the path of a package
+		l.compiled++
+	default:
+		l.other = append(l.other, line)
+	}
+}
+
+// String says how far the build is.
+func (l *buildLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprintf("%d modules downloaded, %d packages compiled", l.downloaded, l.compiled)
+}
+
+func (l *buildLog) rest() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(append(l.other, string(l.partial)), "\n")
+}
