@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-kms-hmac/kms"
@@ -220,7 +219,7 @@ func (b *backend) recoverPanic(resp **logical.Response, err *error) {
 // periodic is called by Vault about once a minute, for what may happen late:
 // no answer depends on it.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
-	if !b.WriteSafeReplicationState() || b.System().ReplicationState().HasState(consts.ReplicationPerformanceStandby) {
+	if !b.WriteSafeReplicationState() {
 		return nil
 	}
 	now := b.now()
