@@ -143,8 +143,12 @@ func page(d *framework.FieldData, names []string) (cut []string, next string, er
 	return names, next, nil
 }
 
-// listResponse answers a page of a list. info, by name, may be nil.
+// listResponse answers a page of a list. info, by name, may be nil. An empty
+// list has no data at all, which Vault turns into 404, as for all its lists.
 func listResponse(names []string, next string, info map[string]any) *logical.Response {
+	if len(names) == 0 {
+		return logical.ListResponse(nil)
+	}
 	resp := logical.ListResponseWithInfo(names, info)
 	addPaging(resp.Data, next)
 	return resp
@@ -186,7 +190,7 @@ func listed(info string) map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"keys":       optional(framework.TypeStringSlice, "The names, relative to the folder; folders end in a slash."),
 		"key_info":   optional(framework.TypeMap, info),
-		"truncated":  field(framework.TypeBool, "Whether there is more."),
+		"truncated":  optional(framework.TypeBool, "Whether there is more."),
 		"next_after": optional(framework.TypeString, "What to pass as after for the next page."),
 	}
 }

@@ -51,7 +51,7 @@ func (c *call) resolve(text string, aliases bool) error {
 		return kms.KeyNotFound(id.foreign)
 	}
 	native := c.folder.native(id.name)
-	if kms.CheckKeyID(id.name) != nil || kms.CheckKeyID(native) != nil {
+	if kms.CheckKeyID(id.name) != nil || c.folder != "" && kms.CheckKeyID(native) != nil {
 		return invalidKeyID(id.name, id.fromARN)
 	}
 	c.key = resource{id: id.name, native: native, arn: c.place().keyARN(id.name), fromARN: id.fromARN}

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vault-plugin-secrets-kms-hmac/kms"
@@ -112,7 +111,7 @@ type outcome struct {
 // ServeHTTP serves one call of the KMS API.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	id := uuid.NewString()
+	id := newRequestID()
 	o := g.serve(w, r)
 	header := w.Header()
 	header["Content-Type"] = []string{contentType}

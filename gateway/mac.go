@@ -2,7 +2,7 @@ package gateway
 
 import (
 	"encoding/base64"
-	"slices"
+	"unicode/utf8"
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
@@ -90,7 +90,12 @@ func macAlgorithm(name []byte) string {
 }
 
 func isKeyIdentifier(text string) bool {
-	return text != "" && len(text) <= maxKeyIdentifier && !slices.ContainsFunc([]byte(text), func(c byte) bool { return c >= 0x80 })
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return text != "" && len(text) <= maxKeyIdentifier
 }
 
 // isBlob reports whether the text is base64 of 1 to most bytes, written as the

@@ -2,12 +2,15 @@ package gateway
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vault-plugin-secrets-kms-hmac/kms"
@@ -72,6 +75,18 @@ func (m *metrics) observe(operation, result string, took time.Duration) {
 	c := child.(*callMetrics)
 	c.calls.Inc()
 	c.duration.Observe(took.Seconds())
+}
+
+// newRequestID returns the id that an answer and its line in the log have in
+// common: a random UUID, as KMS's. It is no secret, so it need not come from
+// the system's entropy, which costs a call of the kernel.
+func newRequestID() string {
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40
+	id[8] = id[8]&0x3f | 0x80
+	return uuid.UUID(id).String()
 }
 
 // record counts and logs a call. The line names who called what and how it

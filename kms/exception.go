@@ -45,8 +45,8 @@ type Exception struct {
 	// Message is KMS's own text. Empty where KMS sends none: clients of the
 	// endpoint must then see no message member at all.
 	Message string
-	// Hint is a sentence for people, shown by the native API only: what to do,
-	// or what happened where KMS says nothing.
+	// Hint is a sentence for people, shown by the native API only: what
+	// happened where KMS says nothing, or what to do.
 	Hint string
 	// KeyID or AliasName is the resource that Message names, by the name that
 	// stands in it. The endpoint puts an ARN there (Rename).
@@ -180,7 +180,6 @@ func AlgorithmMismatch(algorithm MacAlgorithm, spec KeySpec) *Exception {
 	return &Exception{
 		Type:    TypeInvalidKeyUsage,
 		Message: fmt.Sprintf("Algorithm %s is incompatible with key spec %s.", algorithm, spec),
-		Hint:    fmt.Sprintf("Use %s with this key.", spec.MacAlgorithm()),
 	}
 }
 

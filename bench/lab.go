@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	kmshmac "vault-plugin-secrets-kms-hmac"
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
+)
+
+const (
+	emptyName = "empty-plugin"
+	// keyName is the key of those workloads that need only one.
+	keyName = "payments/tokens"
+	// mounts are those of the engine, all served by one process.
+	mounts = 20
+	// fewKeys are as many keys as the workload has that is compared with many.
+	fewKeys = 10
+)
+
+// policy lets the token of the load do what it needs and no more. It is not the
+// root token, which Vault spares much of its work.
+const policy = `
+path "transit/hmac/*"   { capabilities = ["update"] }
+path "empty/*"          { capabilities = ["update"] }
+path "+/generate-mac/*" { capabilities = ["update"] }
+`
+
+// lab is what is measured: one Vault with its plugins, and the KMS endpoint in
+// front of it, on this machine.
+type lab struct {
+	server    *testvault.Server
+	gateway   *testvault.Process
+	vaultHost string // host and port of Vault
+	kmsHost   string // of the endpoint
+	token     string
+	processes processes
+}
+
+// newLab starts everything. Vault has integrated storage, as in production, and
+// no audit device, so that no disk is measured.
+func newLab(ctx context.Context, manyKeys int, progress io.Writer) (_ *lab, err error) {
+	engine, err := testvault.Engine(ctx, kmshmac.Version)
+	if err != nil {
+		return nil, err
+	}
+	empty, err := testvault.Build(ctx, "./bench/emptyplugin")
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{}
+	l.server, err = testvault.Start(ctx, testvault.Config{
+		Plugins:  []testvault.Plugin{engine, {Name: emptyName, Version: "v0.0.0", Path: empty}},
+		LogLevel: "warn",
+		Progress: progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			l.stop()
+		}
+	}()
+	u, err := url.Parse(l.server.Address)
+	if err != nil {
+		return nil, err
+	}
+	l.vaultHost = u.Host
+	if err := l.mount(ctx); err != nil {
+		return nil, err
+	}
+	if l.token, err = l.server.Token(ctx, "bench", policy); err != nil {
+		return nil, err
+	}
+	if err := l.createKeys(ctx, manyKeys, progress); err != nil {
+		return nil, err
+	}
+	if err := l.startGateway(ctx); err != nil {
+		return nil, err
+	}
+	l.processes = processes{
+		vault: l.server.Pid(), endpoint: l.gateway.Pid(), plugins: childrenOf(l.server.Pid()),
+	}
+	return l, nil
+}
+
+func (l *lab) stop() {
+	if l.gateway != nil {
+		l.gateway.Stop()
+	}
+	l.server.Stop()
+}
+
+func (l *lab) mount(ctx context.Context) error {
+	types := map[string]string{"transit": "transit", "empty": emptyName, "kms": testvault.EngineName, "many": testvault.EngineName}
+	for i := range mounts {
+		types[mountName(i)] = testvault.EngineName
+	}
+	for path, mountType := range types {
+		if err := l.server.Mount(ctx, path, api.MountInput{Type: mountType}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func mountName(i int) string { return fmt.Sprintf("kms-%02d", i) }
+
+func manyKeyName(i int) string { return fmt.Sprintf("team-%03d/key-%06d", i%100, i) }
+
+// createKeys makes all keys, through Vault like everybody.
+func (l *lab) createKeys(ctx context.Context, many int, progress io.Writer) error {
+	vault := l.server.Client().Logical()
+	hmacKey := map[string]any{"key_spec": "HMAC_256"}
+	if _, err := vault.WriteWithContext(ctx, "transit/keys/tokens", map[string]any{"type": "hmac", "key_size": 32}); err != nil {
+		return err
+	}
+	paths := []string{"kms/keys/" + keyName}
+	for i := range mounts {
+		paths = append(paths, mountName(i)+"/keys/"+keyName)
+	}
+	for i := range many {
+		paths = append(paths, "many/keys/"+manyKeyName(i))
+	}
+	start := time.Now()
+	err := inParallel(paths, func(path string) error {
+		_, err := vault.WriteWithContext(ctx, path, hmacKey)
+		return err
+	})
+	if many > 0 && err == nil {
+		fmt.Fprintf(progress, "created %d keys in %.0f s\n", len(paths), time.Since(start).Seconds())
+	}
+	return err
+}
+
+// inParallel does the work for all items with as many requests under way as
+// raft likes to write at once.
+func inParallel(items []string, work func(string) error) error {
+	const workers = 64
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, workers)
+	for w := range workers {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(items) && errs[w] == nil; i = next.Add(1) - 1 {
+				errs[w] = work(items[i])
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// startGateway starts the KMS endpoint without its log line for each call,
+// since Vault writes none either.
+func (l *lab) startGateway(ctx context.Context) error {
+	program, err := testvault.Build(ctx, testvault.GatewayPackage)
+	if err != nil {
+		return err
+	}
+	if l.kmsHost, err = testvault.FreeAddress(); err != nil {
+		return err
+	}
+	cmd := exec.Command(program, "-listen", l.kmsHost, "-mount", "kms", "-log-level", "warn")
+	cmd.Env = l.server.Env("")
+	cmd.Stderr = os.Stderr
+	if l.gateway, err = testvault.StartProcess(cmd); err != nil {
+		return err
+	}
+	for range 500 {
+		if conn, err := net.Dial("tcp", l.kmsHost); err == nil {
+			return conn.Close()
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return errors.New("the KMS endpoint does not listen")
+}
+
+// vaultWorkload returns a workload of requests to Vault.
+func (l *lab) vaultWorkload(name string, macs int, requests []vaultRequest) *workload {
+	w := &workload{name: name, address: l.vaultHost, macs: macs}
+	for _, r := range requests {
+		w.requests = append(w.requests, httpRequest(l.vaultHost, "/v1/"+r.path, r.body,
+			"Content-Type: application/json", "X-Vault-Request: true", "X-Vault-Token: "+l.token))
+	}
+	return w
+}
+
+type vaultRequest struct{ path, body string }
+
+// kmsWorkload returns a workload of requests to the endpoint, with the headers
+// that an SDK sends. The signature is not verified, so any will do.
+func (l *lab) kmsWorkload(name string, bodies []string) *workload {
+	w := &workload{name: name, address: l.kmsHost, macs: 1}
+	for _, body := range bodies {
+		w.requests = append(w.requests, httpRequest(l.kmsHost, "/", body,
+			"Content-Type: application/x-amz-json-1.1", "X-Amz-Target: TrentService.GenerateMac",
+			"X-Amz-Date: 20260101T000000Z", "X-Amz-Security-Token: "+l.token,
+			"Authorization: AWS4-HMAC-SHA256 Credential=bench/20260101/us-east-1/kms/aws4_request, "+
+				"SignedHeaders=content-length;content-type;host;x-amz-date;x-amz-security-token;x-amz-target, "+
+				"Signature="+strings.Repeat("0", 64)))
+	}
+	return w
+}
+
+// httpRequest returns the bytes of a POST request.
+func httpRequest(host, path, body string, headers ...string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\n", path, host)
+	for _, header := range headers {
+		b.WriteString(header + "\r\n")
+	}
+	fmt.Fprintf(&b, "Content-Length: %d\r\n\r\n%s", len(body), body)
+	return b.Bytes()
+}

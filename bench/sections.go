@@ -1,0 +1,193 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"strings"
+)
+
+const (
+	// messageBytes is the length of a message unless length is the point:
+	// about that of what tokens and webhooks authenticate.
+	messageBytes = 64
+	// variants is how many different requests a workload sends.
+	variants = 64
+)
+
+// section is a table: workloads that are run in turn, each with every number
+// of clients, and compared with the first one.
+type section struct {
+	id        string
+	title     string
+	workloads []*workload
+	clients   []int
+	goals     []goal
+}
+
+// goal is a ratio of throughputs that is to be reached.
+type goal struct {
+	workload, against string
+	clients           int
+	ratio             float64
+	lowerP99          bool
+}
+
+const (
+	transitOne   = "Transit"
+	emptyOne     = "empty plugin"
+	engineOne    = "generate-mac"
+	endpointOne  = "KMS endpoint"
+	transitBatch = "Transit batch_input"
+	engineBatch  = "batch_input"
+	engineList   = "messages, a list"
+	engineText   = "messages, one string"
+)
+
+// sections returns what is measured. A section that needs many keys is there
+// only if there are many.
+func (l *lab) sections(clients []int, manyKeys int) []section {
+	one := []vaultRequest{}
+	empty := []vaultRequest{}
+	transit := []vaultRequest{}
+	kmsBodies := []string{}
+	for range variants {
+		m := message(messageBytes)
+		one = append(one, generate("kms", keyName, m))
+		empty = append(empty, generate("empty", keyName, m))
+		transit = append(transit, vaultRequest{"transit/hmac/tokens/sha2-256", fmt.Sprintf(`{"input":%q}`, m)})
+		kmsBodies = append(kmsBodies, fmt.Sprintf(`{"KeyId":%q,"Message":%q,"MacAlgorithm":"HMAC_SHA_256"}`, keyName, m))
+	}
+	single := section{
+		id: "one", title: "One MAC a request", clients: clients,
+		workloads: []*workload{
+			l.vaultWorkload(transitOne, 1, transit),
+			l.vaultWorkload(emptyOne, 1, empty),
+			l.vaultWorkload(engineOne, 1, one),
+			l.kmsWorkload(endpointOne, kmsBodies),
+		},
+		goals: []goal{
+			{workload: engineOne, against: emptyOne, clients: 1, ratio: 0.95},
+			{workload: engineOne, against: emptyOne, clients: 16, ratio: 0.95},
+			{workload: engineOne, against: emptyOne, clients: 64, ratio: 0.95},
+			{workload: endpointOne, against: transitOne, clients: 64, ratio: 2, lowerP99: true},
+			{workload: endpointOne, against: transitOne, clients: 256, ratio: 3},
+		},
+	}
+	sections := []section{single, l.batchSection(1000, 2), l.batchSection(100, 1), l.batchSizes()}
+	if manyKeys > 0 {
+		sections = append(sections, l.keysSection(manyKeys))
+	}
+	return append(sections, l.messageSizes(), l.mountsSection())
+}
+
+// batchClients are few: one request is a lot of work.
+var batchClients = []int{1, 16}
+
+func (l *lab) batchSection(size int, ratio float64) section {
+	var requests [4][]vaultRequest
+	for range variants / 16 {
+		messages := make([]string, size)
+		inputs, objects := make([]string, size), make([]string, size)
+		for i := range messages {
+			m := message(messageBytes)
+			messages[i] = m
+			inputs[i] = fmt.Sprintf(`{"input":%q}`, m)
+			objects[i] = fmt.Sprintf(`{"message":%q}`, m)
+		}
+		bodies := []string{
+			`{"batch_input":[` + strings.Join(inputs, ",") + `]}`,
+			`{"mac_algorithm":"HMAC_SHA_256","batch_input":[` + strings.Join(objects, ",") + `]}`,
+			`{"mac_algorithm":"HMAC_SHA_256","messages":["` + strings.Join(messages, `","`) + `"]}`,
+			compactBody(messages),
+		}
+		for i, body := range bodies {
+			path := "kms/generate-mac/" + keyName
+			if i == 0 {
+				path = "transit/hmac/tokens/sha2-256"
+			}
+			requests[i] = append(requests[i], vaultRequest{path, body})
+		}
+	}
+	s := section{
+		id: fmt.Sprintf("batch%d", size), title: fmt.Sprintf("Batches of %d", size), clients: batchClients,
+	}
+	for i, name := range []string{transitBatch, engineBatch, engineList, engineText} {
+		s.workloads = append(s.workloads, l.vaultWorkload(name, size, requests[i]))
+	}
+	for _, clients := range batchClients {
+		s.goals = append(s.goals, goal{workload: engineText, against: transitBatch, clients: clients, ratio: ratio})
+	}
+	return s
+}
+
+// batchSizes shows how cost grows with the size of a batch.
+func (l *lab) batchSizes() section {
+	s := section{id: "batchsize", title: "Size of a batch (messages, one string)", clients: []int{4}}
+	for _, size := range []int{1, 10, 100, 1000, 10000} {
+		messages := make([]string, size)
+		for i := range messages {
+			messages[i] = message(messageBytes)
+		}
+		request := vaultRequest{"kms/generate-mac/" + keyName, compactBody(messages)}
+		s.workloads = append(s.workloads, l.vaultWorkload(fmt.Sprintf("batch of %d", size), size, []vaultRequest{request}))
+	}
+	return s
+}
+
+func (l *lab) keysSection(many int) section {
+	name := func(n int) string { return fmt.Sprintf("%d keys", n) }
+	s := section{
+		id: "keys", title: "Keys in use, uniformly", clients: []int{16},
+		goals: []goal{{workload: name(many), against: name(fewKeys), clients: 16, ratio: 0.9}},
+	}
+	for _, n := range []int{fewKeys, many} {
+		var requests []vaultRequest
+		for i := range n {
+			requests = append(requests, generate("many", manyKeyName(i), message(messageBytes)))
+		}
+		s.workloads = append(s.workloads, l.vaultWorkload(name(n), 1, requests))
+	}
+	return s
+}
+
+// messageSizes shows how cost grows with the message.
+func (l *lab) messageSizes() section {
+	s := section{id: "message", title: "Size of the message", clients: []int{16}}
+	for _, size := range []int{16, 64, 1024, 4096} {
+		var requests []vaultRequest
+		for range variants {
+			requests = append(requests, generate("kms", keyName, message(size)))
+		}
+		s.workloads = append(s.workloads, l.vaultWorkload(fmt.Sprintf("%d bytes", size), 1, requests))
+	}
+	return s
+}
+
+// mountsSection shows what it costs that one process serves several mounts.
+func (l *lab) mountsSection() section {
+	s := section{id: "mounts", title: "Mounts in use, uniformly", clients: []int{16}}
+	for _, n := range []int{1, mounts} {
+		var requests []vaultRequest
+		for i := range variants {
+			requests = append(requests, generate(mountName(i%n), keyName, message(messageBytes)))
+		}
+		s.workloads = append(s.workloads, l.vaultWorkload(fmt.Sprintf("mounts: %d", n), 1, requests))
+	}
+	return s
+}
+
+func generate(mount, key, m string) vaultRequest {
+	return vaultRequest{mount + "/generate-mac/" + key, fmt.Sprintf(`{"mac_algorithm":"HMAC_SHA_256","message":%q}`, m)}
+}
+
+func compactBody(messages []string) string {
+	return `{"mac_algorithm":"HMAC_SHA_256","messages":"` + strings.Join(messages, ",") + `"}`
+}
+
+// message returns a new random message of so many bytes, in base64.
+func message(size int) string {
+	raw := make([]byte, size)
+	_, _ = rand.Read(raw) // never fails
+	return base64.StdEncoding.EncodeToString(raw)
+}

@@ -1,0 +1,250 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// gate is a send function that holds requests until they are let go.
+type gate struct {
+	mu    sync.Mutex
+	sizes []int
+	enter chan int      // the size of each request, as it begins
+	leave chan struct{} // lets one request end
+}
+
+func newGate() *gate { return &gate{enter: make(chan int, 100), leave: make(chan struct{})} }
+
+func (g *gate) send(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
+	g.mu.Lock()
+	g.sizes = append(g.sizes, len(calls))
+	g.mu.Unlock()
+	g.enter <- len(calls)
+	select {
+	case <-g.leave:
+	case <-ctx.Done():
+		return sameAnswer(macAnswer{err: ctx.Err()}, len(calls))
+	}
+	answers := make([]macAnswer, len(calls))
+	for i, c := range calls {
+		answers[i] = macAnswer{mac: group.token + ":" + string(c.message)}
+	}
+	return answers
+}
+
+func TestCoalescerSharesWhatWaits(t *testing.T) {
+	g := newGate()
+	m := newMacCoalescer(g.send)
+	group := macGroup{token: "t"}
+	var wg sync.WaitGroup
+	ask := func(message string) {
+		wg.Go(func() {
+			a := m.do(t.Context(), group, macRequest{message: []byte(message)})
+			require.NoError(t, a.err)
+			require.Equal(t, "t:"+message, a.mac)
+		})
+	}
+	ask("first")
+	require.Equal(t, 1, <-g.enter, "a call that finds none in flight goes alone at once")
+	for i := range 20 {
+		ask(fmt.Sprint(i))
+	}
+	waitFor(t, func() bool { return m.waiting(group) == 20 })
+	g.leave <- struct{}{}
+	require.Equal(t, 20, <-g.enter, "those who waited share one request")
+	g.leave <- struct{}{}
+	wg.Wait()
+	waitFor(t, func() bool { return m.empty() })
+}
+
+func (m *macCoalescer) waiting(group macGroup) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if q := m.groups[group]; q != nil {
+		return len(q.waiting)
+	}
+	return 0
+}
+
+func (m *macCoalescer) empty() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.groups) == 0
+}
+
+func waitFor(t *testing.T, condition func() bool) {
+	t.Helper()
+	require.Eventually(t, condition, 5*time.Second, time.Millisecond)
+}
+
+func TestCoalescerKeepsGroupsApart(t *testing.T) {
+	g := newGate()
+	m := newMacCoalescer(g.send)
+	groups := []macGroup{
+		{token: "a", key: "k", algorithm: "x"},
+		{token: "b", key: "k", algorithm: "x"},
+		{token: "a", key: "l", algorithm: "x"},
+		{token: "a", key: "k", algorithm: "y"},
+		{token: "a", key: "k", algorithm: "x", verify: true},
+	}
+	var wg sync.WaitGroup
+	for _, group := range groups {
+		wg.Go(func() { m.do(t.Context(), group, macRequest{}) })
+	}
+	for range groups {
+		require.Equal(t, 1, <-g.enter, "no group waits for another")
+	}
+	for range groups {
+		g.leave <- struct{}{}
+	}
+	wg.Wait()
+}
+
+func TestCoalescerLetsACallerLeave(t *testing.T) {
+	g := newGate()
+	m := newMacCoalescer(g.send)
+	group := macGroup{token: "t"}
+	var wg sync.WaitGroup
+	wg.Go(func() { m.do(t.Context(), group, macRequest{}) })
+	<-g.enter
+
+	ctx, cancel := context.WithCancel(t.Context())
+	wg.Go(func() { // waits, and leaves before its request begins
+		a := m.do(ctx, group, macRequest{message: []byte("gone")})
+		require.ErrorIs(t, a.err, context.Canceled)
+	})
+	wg.Go(func() {
+		a := m.do(t.Context(), group, macRequest{message: []byte("stays")})
+		require.NoError(t, a.err)
+		require.Equal(t, "t:stays", a.mac)
+	})
+	waitFor(t, func() bool { return m.waiting(group) == 2 })
+	cancel()
+	waitFor(t, func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for _, w := range m.groups[group].waiting {
+			if w.left {
+				return true
+			}
+		}
+		return false
+	})
+	g.leave <- struct{}{}
+	require.Equal(t, 1, <-g.enter, "nobody works for those who left")
+	g.leave <- struct{}{}
+	wg.Wait()
+	waitFor(t, m.empty)
+}
+
+func TestCoalescerGoesOnAfterACancelledFirst(t *testing.T) {
+	g := newGate()
+	m := newMacCoalescer(g.send)
+	group := macGroup{token: "t"}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		a := m.do(ctx, group, macRequest{})
+		require.ErrorIs(t, a.err, context.Canceled)
+	})
+	<-g.enter
+	wg.Go(func() {
+		a := m.do(t.Context(), group, macRequest{message: []byte("x")})
+		require.Equal(t, "t:x", a.mac)
+	})
+	waitFor(t, func() bool { return m.waiting(group) == 1 })
+	cancel()
+	<-g.enter
+	g.leave <- struct{}{}
+	wg.Wait()
+}
+
+func TestCoalescerBoundsRequests(t *testing.T) {
+	g := newGate()
+	m := newMacCoalescer(g.send)
+	group := macGroup{token: "t"}
+	var wg sync.WaitGroup
+	ask := func(size int) {
+		wg.Go(func() { m.do(t.Context(), group, macRequest{message: make([]byte, size)}) })
+	}
+	ask(1)
+	<-g.enter
+	for range maxShared + 5 {
+		ask(1)
+	}
+	waitFor(t, func() bool { return m.waiting(group) == maxShared+5 })
+	g.leave <- struct{}{}
+	require.Equal(t, maxShared, <-g.enter)
+	for range 3 {
+		ask(maxSharedBytes / 2)
+	}
+	waitFor(t, func() bool { return m.waiting(group) == 8 })
+	g.leave <- struct{}{}
+	for left := 8; left > 0; {
+		n := <-g.enter
+		require.Less(t, n, 8, "too many bytes for one request")
+		left -= n
+		g.leave <- struct{}{}
+	}
+	wg.Wait()
+}
+
+func TestSplitTrustsNoOddAnswer(t *testing.T) {
+	group := macGroup{}
+	for name, fields := range map[string]macFields{
+		"too few":     {Macs: "a", KeyID: "k"},
+		"too many":    {Macs: "a,b,c", KeyID: "k"},
+		"odd key ids": {Macs: "a,b", KeyIDs: "k"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, a := range fields.split(group, 2) {
+				require.Error(t, a.err)
+				require.Empty(t, a.mac)
+			}
+		})
+	}
+	one := macFields{Macs: "a,", KeyID: "k"}
+	answers := one.split(group, 2)
+	require.Equal(t, macAnswer{mac: "a", keyID: "k"}, answers[0])
+	require.Error(t, answers[1].err, "an empty MAC is none")
+}
+
+// TestThousandCallers: each of a thousand concurrent callers with ten tokens
+// gets its own MAC, whatever rides with it.
+func TestThousandCallers(t *testing.T) {
+	var m *macCoalescer
+	m = newMacCoalescer(func(_ context.Context, group macGroup, calls []macRequest) []macAnswer {
+		time.Sleep(time.Millisecond)
+		answers := make([]macAnswer, len(calls))
+		for i, c := range calls {
+			answers[i] = macAnswer{mac: group.token + ":" + string(c.message)}
+		}
+		return answers
+	})
+	var wg sync.WaitGroup
+	failures := make(chan error, 1000)
+	for i := range 1000 {
+		wg.Go(func() {
+			token := fmt.Sprint("token", i%10)
+			for round := range 10 {
+				message := fmt.Sprint(i, "/", round)
+				if a := m.do(t.Context(), macGroup{token: token}, macRequest{message: []byte(message)}); a.mac != token+":"+message {
+					failures <- errors.Join(a.err, fmt.Errorf("%s got %s", message, a.mac))
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+	waitFor(t, m.empty)
+}

@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+func TestDecodeInput(t *testing.T) {
+	tests := map[string]struct {
+		operation, body string
+		want            map[string]any
+	}{
+		"nothing":            {"ListKeys", ``, map[string]any{}},
+		"white space":        {"ListKeys", " \n", map[string]any{}},
+		"empty":              {"ListKeys", `{}`, map[string]any{}},
+		"null is absent":     {"ListKeys", `{"Limit": null}`, map[string]any{}},
+		"unknown is ignored": {"ListKeys", `{"limit": "x", "X": [{"a": [1, true, null, "s"]}]}`, map[string]any{}},
+		"integer":            {"ListKeys", `{"Limit": 7}`, map[string]any{"Limit": int64(7)}},
+		"whole float":        {"ListKeys", `{"Limit": 1.0e1}`, map[string]any{"Limit": int64(10)}},
+		"last one counts":    {"ListKeys", `{"Limit": 7, "Limit": 8}`, map[string]any{"Limit": int64(8)}},
+		"string":             {"EnableKey", `{"KeyId": "a\u00e9\ud83d\ude00\n\ud800x"}`, map[string]any{"KeyId": "aé😀\n�x"}},
+		"blob":               {"GenerateMac", `{"Message": "aGk="}`, map[string]any{"Message": []byte("hi")}},
+		"empty blob":         {"GenerateMac", `{"Message": ""}`, map[string]any{"Message": []byte{}}},
+		"booleans":           {"CreateKey", `{"MultiRegion": true, "BypassPolicyLockoutSafetyCheck": false}`, map[string]any{"MultiRegion": true, "BypassPolicyLockoutSafetyCheck": false}},
+		"list":               {"GenerateMac", `{"GrantTokens": ["a", null, "b"]}`, map[string]any{"GrantTokens": []any{"a", "b"}}},
+		"structures": {"TagResource", `{"Tags": [{"TagKey": "k", "TagValue": "v", "x": 1}]}`, map[string]any{
+			"Tags": []any{map[string]any{"TagKey": "k", "TagValue": "v"}},
+		}},
+		"map": {"CreateGrant", `{"Constraints": {"EncryptionContextEquals": {"a": "b"}}}`, map[string]any{
+			"Constraints": map[string]any{"EncryptionContextEquals": map[string]any{"a": "b"}},
+		}},
+		"time":            {"ImportKeyMaterial", `{"ValidTo": 1795348800}`, map[string]any{"ValidTo": time.Unix(1795348800, 0).UTC()}},
+		"fractional time": {"ImportKeyMaterial", `{"ValidTo": 1.7953488005E9}`, map[string]any{"ValidTo": time.Unix(1795348800, 500e6).UTC()}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			members, ok := kms.Input(test.operation)
+			require.True(t, ok)
+			got, err := decodeInput(members, []byte(test.body))
+			require.NoError(t, err)
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestDecodeInputRefuses(t *testing.T) {
+	tests := map[string]struct{ operation, body string }{
+		"no JSON":                {"ListKeys", `nonsense`},
+		"unfinished":             {"ListKeys", `{"Limit": 1`},
+		"behind the value":       {"ListKeys", `{} {}`},
+		"trailing comma":         {"ListKeys", `{"Limit": 1,}`},
+		"array":                  {"ListKeys", `[]`},
+		"string":                 {"ListKeys", `"x"`},
+		"null":                   {"ListKeys", `null`},
+		"leading zero":           {"ListKeys", `{"Limit": 01}`},
+		"integer as string":      {"ListKeys", `{"Limit": "1"}`},
+		"fraction":               {"ListKeys", `{"Limit": 1.5}`},
+		"too large":              {"ListKeys", `{"Limit": 3000000000}`},
+		"string as number":       {"EnableKey", `{"KeyId": 1}`},
+		"string as object":       {"EnableKey", `{"KeyId": {}}`},
+		"boolean as string":      {"GenerateMac", `{"DryRun": "true"}`},
+		"boolean as number":      {"GenerateMac", `{"DryRun": 1}`},
+		"list as string":         {"GenerateMac", `{"GrantTokens": "a"}`},
+		"element as number":      {"GenerateMac", `{"GrantTokens": [1]}`},
+		"structure as list":      {"TagResource", `{"Tags": [["k", "v"]]}`},
+		"time as string":         {"ImportKeyMaterial", `{"ValidTo": "2026-11-22T00:00:00Z"}`},
+		"time of no calendar":    {"ImportKeyMaterial", `{"ValidTo": 1e300}`},
+		"base64 without padding": {"GenerateMac", `{"Message": "aGk"}`},
+		"URL base64":             {"GenerateMac", `{"Message": "_-8="}`},
+		"no base64":              {"GenerateMac", `{"Message": "%"}`},
+		"invalid UTF-8":          {"EnableKey", "{\"KeyId\": \"\xff\"}"},
+		"control character":      {"EnableKey", "{\"KeyId\": \"a\nb\"}"},
+		"unknown escape":         {"EnableKey", `{"KeyId": "\x41"}`},
+		"half an escape":         {"EnableKey", `{"KeyId": "\u00`},
+		"deep":                   {"ListKeys", `{"x": ` + repeat("[", 10000) + repeat("]", 10000) + `}`},
+		"malformed unknown":      {"ListKeys", `{"x": tru}`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			members, _ := kms.Input(test.operation)
+			_, err := decodeInput(members, []byte(test.body))
+			var exception *kms.Exception
+			require.True(t, errors.As(err, &exception), "%v", err)
+			require.Equal(t, "SerializationException", exception.Type)
+		})
+	}
+}
+
+func repeat(text string, n int) string {
+	out := make([]byte, 0, n*len(text))
+	for range n {
+		out = append(out, text...)
+	}
+	return string(out)
+}
+
+// FuzzDecodeInput holds the decoder against encoding/json: what the decoder
+// takes is JSON, and what is no JSON it does not take.
+func FuzzDecodeInput(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, `{"KeyId":"a","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256","DryRun":true,"GrantTokens":["x"]}`,
+		`{"Tags":[{"TagKey":"a","TagValue":"b"}],"MultiRegion":null}`, `{"ValidTo":1.5e9,"x":[1,-2.5e-3,{"y":"\ud83d\ude00"}]}`,
+		`{"Constraints":{"EncryptionContextSubset":{"a":"b"}}}`, `[`, "{\"\xff\":1}",
+	} {
+		f.Add(seed)
+	}
+	operations := []string{"GenerateMac", "CreateKey", "ImportKeyMaterial", "CreateGrant", "ListKeys"}
+	f.Fuzz(func(t *testing.T, body string) {
+		for _, operation := range operations {
+			members, _ := kms.Input(operation)
+			input, err := decodeInput(members, []byte(body))
+			if err == nil {
+				if len(input) > 0 && !json.Valid([]byte(body)) {
+					t.Fatalf("took what is no JSON: %q", body)
+				}
+				_ = kms.Validate(operation, input) // must not panic
+			}
+		}
+		if m, ok := scanMac([]byte(body), true); ok {
+			input, err := decodeInput(operationTable["VerifyMac"].members, []byte(body))
+			if err != nil || kms.Validate("VerifyMac", input) != nil {
+				t.Fatalf("the short way took what the long way does not: %q", body)
+			}
+			if input["KeyId"] != m.keyID || input["MacAlgorithm"] != m.algorithm {
+				t.Fatalf("the two ways read different things: %q", body)
+			}
+		}
+	})
+}
+
+func TestScanMacLeavesOptionsToTheLongWay(t *testing.T) {
+	plain := `"KeyId":"k","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"`
+	_, ok := scanMac([]byte(`{`+plain+`}`), false)
+	require.True(t, ok)
+	for _, body := range []string{
+		`{` + plain + `,"DryRun":false}`,
+		`{` + plain + `,"GrantTokens":[]}`,
+		`{` + plain + `}x`,
+		`{"KeyId":"","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"}`,
+		`{"KeyId":"k","Message":"","MacAlgorithm":"HMAC_SHA_256"}`,
+		`{"KeyId":"k","Message":"aGk","MacAlgorithm":"HMAC_SHA_256"}`,
+		`{"KeyId":"k","Message":"aG\nk=","MacAlgorithm":"HMAC_SHA_256"}`,
+		`{"KeyId":"é","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"}`,
+		`{"KeyId":"k","Message":"aGk=","MacAlgorithm":"HMAC_SHA_1"}`,
+		`{"KeyId":"k","MacAlgorithm":"HMAC_SHA_256"}`,
+		`{"KeyId":null,"Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"}`,
+	} {
+		_, ok := scanMac([]byte(body), false)
+		require.False(t, ok, body)
+	}
+	_, ok = scanMac([]byte(`{`+plain+`}`), true)
+	require.False(t, ok, "VerifyMac without a MAC")
+}
+
+func TestNames(t *testing.T) {
+	require.Equal(t, "pending_window_in_days", snake("PendingWindowInDays"))
+	require.Equal(t, "generate-data-key-pair-without-plaintext", kebab("GenerateDataKeyPairWithoutPlaintext"))
+}
+
+func TestEveryOperationIsInTheTable(t *testing.T) {
+	for _, name := range kms.Operations() {
+		require.Contains(t, operationTable, name)
+	}
+	require.Len(t, operationTable, len(kms.Operations()))
+}
