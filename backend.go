@@ -121,10 +121,19 @@ func (b *backend) checkFields(req *logical.Request) error {
 		return nil // the framework answers 404
 	}
 	d := framework.FieldData{Raw: req.Data, Schema: path.Fields}
-	for name := range req.Data {
+	for name, value := range req.Data {
+		if value == nil {
+			delete(req.Data, name) // null and absent are the same, as in KMS
+			continue
+		}
 		schema := path.Fields[name]
 		if schema == nil || isURLField(path, name) {
 			return unknownField(name, bodyFields(path))
+		}
+		if seconds, ok := value.(float64); ok && schema.Type == framework.TypeTime {
+			// The plugin boundary makes every number one that the framework
+			// does not take for a time.
+			req.Data[name] = int64(seconds)
 		}
 		if _, _, err := d.GetOkErr(name); err != nil {
 			return kms.Validationf("%s must be of type %s", name, schema.Type)

@@ -58,6 +58,11 @@ func (g *grant) sameAs(other *grant) bool {
 		g.RetiringPrincipal == other.RetiringPrincipal && slices.Equal(g.Operations, other.Operations)
 }
 
+// allows reports whether all the operations are among the grant's.
+func (g *grant) allows(operations []string) bool {
+	return !slices.ContainsFunc(operations, func(operation string) bool { return !slices.Contains(g.Operations, operation) })
+}
+
 func grantsOf(keyID string) string { return grantPrefix + digest(keyID) + "/" }
 
 func granteeIndex(keyID, principal string) string {
@@ -128,9 +133,9 @@ func (b *backend) purgeGrants(ctx context.Context, s logical.Storage, keyID stri
 	return nil
 }
 
-// grantFor returns a grant that lets the principal do the operation with the
-// key; nil if there is none.
-func grantFor(ctx context.Context, s logical.Storage, keyID, principal, operation string) (*grant, error) {
+// grantFor returns a grant that lets the principal do all the operations with
+// the key; nil if there is none.
+func grantFor(ctx context.Context, s logical.Storage, keyID, principal string, operations []string) (*grant, error) {
 	if principal == "" {
 		return nil, nil
 	}
@@ -143,7 +148,7 @@ func grantFor(ctx context.Context, s logical.Storage, keyID, principal, operatio
 		if err != nil {
 			return nil, err
 		}
-		if g != nil && g.GranteePrincipal == principal && slices.Contains(g.Operations, operation) {
+		if g != nil && g.GranteePrincipal == principal && g.allows(operations) {
 			return g, nil
 		}
 	}
@@ -197,8 +202,16 @@ func openGrantToken(ctx context.Context, s logical.Storage, token string) (*gran
 // soon as they are stored, so a token gives its bearer nothing more.
 func (b *backend) checkGrantTokens(ctx context.Context, s logical.Storage, tokens []string) error {
 	for _, token := range tokens {
-		if _, err := openGrantToken(ctx, s, token); err != nil {
+		g, err := openGrantToken(ctx, s, token)
+		if err != nil {
 			return err
+		}
+		k, err := b.store.key(ctx, s, g.KeyID, b.now())
+		if err != nil {
+			return err
+		}
+		if k == nil {
+			return kms.InvalidGrantToken() // the grant has gone with its key
 		}
 	}
 	return nil

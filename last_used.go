@@ -85,7 +85,8 @@ func (t *usageTable) forget(keyID string) { t.byKey.Delete(keyID) }
 // lastUse returns the last known use of a key: what this node saw, or else
 // what a flush has stored, up to usageFlushInterval old.
 func (t *usageTable) lastUse(ctx context.Context, s logical.Storage, k *liveKey) (lastUse, error) {
-	if packed := k.usage.packed.Load(); packed != 0 {
+	created := k.CreationDate.UnixMilli()
+	if packed := k.usage.packed.Load(); packed != 0 && packed/2 >= created {
 		return lastUse{packed}, nil
 	}
 	shard, err := load[usageShard](ctx, s, usageShardKey(k.ID))
@@ -93,7 +94,7 @@ func (t *usageTable) lastUse(ctx context.Context, s logical.Storage, k *liveKey)
 		return lastUse{}, err
 	}
 	packed := shard.LastUsed[k.ID]
-	if packed/2 < k.CreationDate.UnixMilli() {
+	if packed/2 < created {
 		return lastUse{}, nil // of an earlier key with this id
 	}
 	return lastUse{packed}, nil

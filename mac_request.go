@@ -295,7 +295,7 @@ func (b *backend) previousKeys(ctx context.Context, s logical.Storage, a *alias,
 		if err != nil {
 			return nil, err
 		}
-		if k != nil && k.state(now) == kms.Enabled && !k.CreationDate.After(a.LastUpdatedDate) {
+		if k != nil && k.state(now) == kms.Enabled && !k.CreationDate.After(p.Left) {
 			keys = append(keys, k)
 		}
 	}

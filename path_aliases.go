@@ -35,6 +35,7 @@ type alias struct {
 // through the alias until ValidTo.
 type previousKey struct {
 	KeyID   string    `json:"key_id"`
+	Left    time.Time `json:"left"` // when the alias was moved away from it
 	ValidTo time.Time `json:"valid_to"`
 }
 
@@ -57,7 +58,7 @@ func (a *alias) moved(target string, overlap time.Duration, now time.Time) (*ali
 	if overlap == 0 {
 		return &c, nil
 	}
-	for _, p := range append(a.previous(now), previousKey{a.TargetKeyID, now.Add(overlap)}) {
+	for _, p := range append(a.previous(now), previousKey{a.TargetKeyID, now, now.Add(overlap)}) {
 		if p.KeyID != target {
 			c.Previous = append(c.Previous, p)
 		}

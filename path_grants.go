@@ -106,22 +106,24 @@ func (b *backend) pathGrants() []*framework.Path {
 			HelpSynopsis:    "Give up a grant (RetireGrant).",
 			HelpDescription: strings.TrimSpace(revokeGrantHelp),
 		},
-		b.granted("generate-mac", generateFields(), generateSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+		b.granted("generate-mac", opGenerateMac, generateFields(), generateSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 			return b.generateMac(ctx, req, name, b.requireGrant(ctx, req, opGenerateMac))
 		}),
-		b.granted("verify-mac", verifyFields(), verifySchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+		b.granted("verify-mac", opVerifyMac, verifyFields(), verifySchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 			return b.verifyMac(ctx, req, name, b.requireGrant(ctx, req, opVerifyMac))
 		}),
-		b.granted("describe-key", nil, metadataSchema(), b.describeGranted),
-		b.granted("create-grant", createFields, createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
-			return b.createGrant(ctx, req, d, name, b.requireGrant(ctx, req, "CreateGrant"))
+		b.granted("describe-key", "DescribeKey", nil, metadataSchema(), b.describeGranted),
+		b.granted("create-grant", "CreateGrant", createFields, createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+			// As in KMS, a grantee cannot allow others more than it may itself.
+			operations, _ := d.Get("operations").([]string)
+			return b.createGrant(ctx, req, d, name, b.requireGrant(ctx, req, append(operations, "CreateGrant")...))
 		}),
 	}
 }
 
 // granted is the path of an operation for those whom a grant allows it. To
 // everybody else it looks the same, whether or not there is such a key.
-func (b *backend) granted(name string, fields, schema map[string]*framework.FieldSchema, handler func(context.Context, *logical.Request, *framework.FieldData, string) (*logical.Response, error)) *framework.Path {
+func (b *backend) granted(name, operation string, fields, schema map[string]*framework.FieldSchema, handler func(context.Context, *logical.Request, *framework.FieldData, string) (*logical.Response, error)) *framework.Path {
 	verb, suffix, _ := strings.Cut(name, "-")
 	return &framework.Path{
 		Pattern: `granted/` + name + `/(?P<key>.+)`,
@@ -133,7 +135,7 @@ func (b *backend) granted(name string, fields, schema map[string]*framework.Fiel
 			logical.UpdateOperation: &framework.PathOperation{
 				Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					key := d.Get("key").(string)
-					if err := b.mayTry(ctx, req.Storage, key); err != nil {
+					if err := b.mayTry(ctx, req, operation, key); err != nil {
 						return nil, err
 					}
 					return handler(ctx, req, d, key)
@@ -147,20 +149,24 @@ func (b *backend) granted(name string, fields, schema map[string]*framework.Fiel
 	}
 }
 
-// mayTry hides from those without a grant which keys there are.
-func (b *backend) mayTry(ctx context.Context, s logical.Storage, name string) error {
-	k, err := b.readable(ctx, s, name, b.now())
-	if err == nil && k == nil {
-		err = logical.ErrPermissionDenied
+// mayTry hides from those without a grant which keys there are, whatever else
+// is wrong with the request.
+func (b *backend) mayTry(ctx context.Context, req *logical.Request, operation, name string) error {
+	k, err := b.readable(ctx, req.Storage, name, b.now())
+	if err != nil {
+		return err
 	}
-	return err
+	if k == nil {
+		return logical.ErrPermissionDenied
+	}
+	return b.requireGrant(ctx, req, operation)(k)
 }
 
-// requireGrant returns a check that the caller's entity has a grant for the
-// operation.
-func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operation string) func(*liveKey) error {
+// requireGrant returns a check that the caller's entity has one grant for all
+// these operations.
+func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operations ...string) func(*liveKey) error {
 	return func(k *liveKey) error {
-		g, err := grantFor(ctx, req.Storage, k.ID, req.EntityID, operation)
+		g, err := grantFor(ctx, req.Storage, k.ID, req.EntityID, operations)
 		if err == nil && g == nil {
 			err = logical.ErrPermissionDenied
 		}
@@ -194,10 +200,6 @@ func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	wanted, err := grantFromInput(in, d)
-	if err != nil {
-		return nil, err
-	}
 	k, err := b.keyByID(ctx, req.Storage, keyID, b.now())
 	if err != nil {
 		return nil, err
@@ -206,6 +208,10 @@ func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *fram
 		if err := authorize(k); err != nil {
 			return nil, err
 		}
+	}
+	wanted, err := grantFromInput(in, d)
+	if err != nil {
+		return nil, err
 	}
 	tokens, _ := d.Get("grant_tokens").([]string)
 	if err := b.checkGrantTokens(ctx, req.Storage, tokens); err != nil {

@@ -135,6 +135,14 @@ func (m mount) request(ctx context.Context, method, path string, data any) (answ
 var client = &http.Client{
 	Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 	Timeout:   2 * time.Minute,
+	// Standbys may answer 307 instead of passing a request on. Other redirects
+	// would repeat a write as a read.
+	CheckRedirect: func(req *http.Request, _ []*http.Request) error {
+		if req.Response.StatusCode != http.StatusTemporaryRedirect {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	},
 }
 
 // call sends a request to a path below /v1. data is sent as JSON, but for a
@@ -168,7 +176,7 @@ func call(ctx context.Context, server *testvault.Server, token, method, path str
 		return answer{}, err
 	}
 	a := answer{status: resp.StatusCode, raw: string(raw)}
-	if len(raw) > 0 {
+	if len(raw) > 0 && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
 		if err := json.Unmarshal(raw, &a); err != nil {
 			return a, fmt.Errorf("%s %s: status %d with an answer that is not JSON: %.200q", method, path, a.status, raw)
 		}

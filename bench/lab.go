@@ -192,7 +192,7 @@ func (l *lab) startGateway(ctx context.Context) error {
 
 // vaultWorkload returns a workload of requests to Vault.
 func (l *lab) vaultWorkload(name string, macs int, requests []vaultRequest) *workload {
-	w := &workload{name: name, address: l.vaultHost, macs: macs}
+	w := &workload{name: name, address: l.vaultHost, macs: macs, answered: macs}
 	for _, r := range requests {
 		w.requests = append(w.requests, httpRequest(l.vaultHost, "/v1/"+r.path, r.body,
 			"Content-Type: application/json", "X-Vault-Request: true", "X-Vault-Token: "+l.token))
@@ -205,7 +205,7 @@ type vaultRequest struct{ path, body string }
 // kmsWorkload returns a workload of requests to the endpoint, with the headers
 // that an SDK sends. The signature is not verified, so any will do.
 func (l *lab) kmsWorkload(name string, bodies []string) *workload {
-	w := &workload{name: name, address: l.kmsHost, macs: 1}
+	w := &workload{name: name, address: l.kmsHost, macs: 1, answered: 1}
 	for _, body := range bodies {
 		w.requests = append(w.requests, httpRequest(l.kmsHost, "/", body,
 			"Content-Type: application/x-amz-json-1.1", "X-Amz-Target: TrentService.GenerateMac",

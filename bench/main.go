@@ -35,6 +35,7 @@ type options struct {
 	clients  []int
 	keys     int
 	only     *regexp.Regexp
+	workload *regexp.Regexp
 	write    string
 }
 
@@ -48,7 +49,7 @@ func main() {
 }
 
 func parse() *options {
-	o := &options{clients: []int{1, 16, 64, 256}, only: regexp.MustCompile("")}
+	o := &options{clients: []int{1, 16, 64, 256}, only: regexp.MustCompile(""), workload: regexp.MustCompile("")}
 	flag.IntVar(&o.rounds, "rounds", 5, "how often each workload is run")
 	flag.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long, each time")
 	flag.IntVar(&o.keys, "keys", 100000, "keys to create for the comparison of many keys with few; 0 skips it")
@@ -58,6 +59,10 @@ func parse() *options {
 	})
 	flag.Func("only", "run the sections whose ids match this `regexp`: one, batch1000, batch100, batchsize, keys, message, mounts", func(text string) (err error) {
 		o.only, err = regexp.Compile("^(" + text + ")$")
+		return err
+	})
+	flag.Func("workload", "run the workloads whose names match this `regexp`", func(text string) (err error) {
+		o.workload, err = regexp.Compile(text)
 		return err
 	})
 	flag.StringVar(&o.write, "write", "", "`folder` of performance.md and its plots, to be brought up to date")
@@ -111,7 +116,8 @@ func run(ctx context.Context, o *options) error {
 func (l *lab) measure(ctx context.Context, o *options) ([]*results, error) {
 	var all []*results
 	for _, s := range l.sections(o.clients, o.keys) {
-		if !o.only.MatchString(s.id) {
+		s.workloads = slices.DeleteFunc(s.workloads, func(w *workload) bool { return !o.workload.MatchString(w.name) })
+		if !o.only.MatchString(s.id) || len(s.workloads) == 0 {
 			continue
 		}
 		all = append(all, newResults(s))

@@ -43,10 +43,10 @@ func (r row) fields() []string {
 
 // cpuText shows nothing where nothing was measured or used.
 func cpuText(seconds float64) string {
-	if seconds < 0.005 {
+	if seconds < 0.0005 {
 		return "–"
 	}
-	return fmt.Sprintf("%.2f", seconds)
+	return fmt.Sprintf("%.3f", seconds)
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1000) }

@@ -85,10 +85,10 @@ func (v verdict) met() bool {
 func (r *results) verdicts() []verdict {
 	var verdicts []verdict
 	for _, g := range r.section.goals {
-		if !slices.Contains(r.section.clients, g.clients) {
+		c, against := cell{g.workload, g.clients}, cell{g.against, g.clients}
+		if len(r.cells[c]) == 0 || len(r.cells[against]) == 0 {
 			continue
 		}
-		c, against := cell{g.workload, g.clients}, cell{g.against, g.clients}
 		verdicts = append(verdicts, verdict{
 			goal:  g,
 			ratio: r.ratio(c, against, (*measurement).throughput),

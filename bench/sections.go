@@ -42,6 +42,7 @@ const (
 	engineBatch  = "batch_input"
 	engineList   = "messages, a list"
 	engineText   = "messages, one string"
+	emptyBatch   = "empty plugin, one string"
 )
 
 // sections returns what is measured. A section that needs many keys is there
@@ -115,6 +116,15 @@ func (l *lab) batchSection(size int, ratio float64) section {
 	for i, name := range []string{transitBatch, engineBatch, engineList, engineText} {
 		s.workloads = append(s.workloads, l.vaultWorkload(name, size, requests[i]))
 	}
+	// The floor again: what it costs to carry the request to a plugin and to
+	// decode it there.
+	floor := make([]vaultRequest, len(requests[3]))
+	for i, r := range requests[3] {
+		floor[i] = vaultRequest{"empty/" + keyName, r.body}
+	}
+	empty := l.vaultWorkload(emptyBatch, size, floor)
+	empty.answered = 1
+	s.workloads = append(s.workloads, empty)
 	for _, clients := range batchClients {
 		s.goals = append(s.goals, goal{workload: engineText, against: transitBatch, clients: clients, ratio: ratio})
 	}
