@@ -70,6 +70,7 @@ type store struct {
 	locks   []*locksutil.LockEntry
 	keys    *lru.Cache[string, *liveKey]
 	aliases *lru.Cache[string, *alias]
+	names   *listings
 	usages  *usageTable
 
 	// cachingDisabled is asked of Vault once, on first use, because it is a
@@ -85,6 +86,7 @@ func newStore(system func() logical.SystemView) *store {
 		locks:           locksutil.CreateLocks(),
 		keys:            keys,
 		aliases:         aliases,
+		names:           newListings(),
 		usages:          newUsageTable(),
 		cachingDisabled: sync.OnceValue(func() bool { return system().CachingDisabled() }),
 	}
@@ -111,9 +113,11 @@ func (st *store) invalidate(storageKey string) {
 	case strings.HasPrefix(storageKey, keyPrefix):
 		defer st.lock(storageKey)()
 		st.keys.Remove(strings.TrimPrefix(storageKey, keyPrefix))
+		st.names.changed()
 	case strings.HasPrefix(storageKey, aliasPrefix):
 		defer st.lock(storageKey)()
 		st.aliases.Remove(storageKey)
+		st.names.changed()
 	}
 }
 
@@ -176,6 +180,7 @@ func (st *store) saveKey(ctx context.Context, s logical.Storage, k *key) (*liveK
 		}
 	}
 	// A failed write may have happened all the same.
+	defer st.names.changed()
 	st.keys.Remove(k.ID)
 	if err := put(ctx, s, keyPrefix+k.ID, k); err != nil {
 		return nil, err
@@ -185,6 +190,7 @@ func (st *store) saveKey(ctx context.Context, s logical.Storage, k *key) (*liveK
 
 // removeKey deletes the record of a key. The caller holds its lock.
 func (st *store) removeKey(ctx context.Context, s logical.Storage, id string) error {
+	defer st.names.changed()
 	st.keys.Remove(id)
 	st.usages.forget(id)
 	return remove(ctx, s, keyPrefix+id)
@@ -230,6 +236,7 @@ func (st *store) saveAlias(ctx context.Context, s logical.Storage, a *alias) err
 	if err := put(ctx, s, aliasIndex(a.TargetKeyID)+a.shortName(), struct{}{}); err != nil {
 		return err
 	}
+	defer st.names.changed()
 	st.aliases.Remove(a.Name)
 	if err := put(ctx, s, a.Name, a); err != nil {
 		return err
@@ -240,6 +247,7 @@ func (st *store) saveAlias(ctx context.Context, s logical.Storage, a *alias) err
 
 // removeAlias deletes an alias and its hint. The caller holds its lock.
 func (st *store) removeAlias(ctx context.Context, s logical.Storage, a *alias) error {
+	defer st.names.changed()
 	st.aliases.Remove(a.Name)
 	if err := remove(ctx, s, a.Name); err != nil {
 		return err
@@ -342,7 +350,7 @@ func (st *store) goneKeys(ctx context.Context, s logical.Storage, now time.Time)
 // its folders with a trailing slash, sorted. No record is read, but for those
 // of keys that are due for removal.
 func (st *store) listKeys(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
-	names, err := list(ctx, s, keyPrefix+folder)
+	names, err := st.listNames(ctx, s, keyPrefix+folder)
 	if err != nil {
 		return nil, err
 	}
@@ -352,7 +360,7 @@ func (st *store) listKeys(ctx context.Context, s logical.Storage, folder string,
 	}
 	for _, id := range gone {
 		if name, ok := strings.CutPrefix(id, folder); ok {
-			names = slices.DeleteFunc(names, func(n string) bool { return n == name })
+			names = without(names, name)
 		}
 	}
 	return names, nil
@@ -360,7 +368,7 @@ func (st *store) listKeys(ctx context.Context, s logical.Storage, folder string,
 
 // listAliases does the same for aliases, by their names without prefix.
 func (st *store) listAliases(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
-	names, err := list(ctx, s, aliasPrefix+folder)
+	names, err := st.listNames(ctx, s, aliasPrefix+folder)
 	if err != nil {
 		return nil, err
 	}
@@ -375,11 +383,71 @@ func (st *store) listAliases(ctx context.Context, s logical.Storage, folder stri
 		}
 		for _, a := range aliases {
 			if name, ok := strings.CutPrefix(a.shortName(), folder); ok {
-				names = slices.DeleteFunc(names, func(n string) bool { return n == name })
+				names = without(names, name)
 			}
 		}
 	}
 	return names, nil
+}
+
+// listNames returns one level of names, sorted, which the caller must not
+// change. Storage has no pages: to list 100,000 names in pages of 100 would
+// list them all a thousand times. So the last lists are kept until something
+// is written.
+func (st *store) listNames(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
+	names, generation := st.names.get(prefix)
+	if names != nil {
+		return names, nil
+	}
+	names, err := list(ctx, s, prefix)
+	if err == nil && !st.cachingDisabled() {
+		st.names.add(prefix, names, generation)
+	}
+	return names, err
+}
+
+// without returns the names but one, leaving the original as it is.
+func without(names []string, name string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == name })
+}
+
+// listings keeps lists of names, by storage prefix.
+type listings struct {
+	mu         sync.Mutex
+	generation uint64 // counts changes
+	byPrefix   *lru.Cache[string, []string]
+}
+
+func newListings() *listings {
+	byPrefix, _ := lru.New[string, []string](16) // fails for sizes below one only
+	return &listings{byPrefix: byPrefix}
+}
+
+// get returns a list, nil if there is none, and what to hand to add with the
+// list that takes its place.
+func (l *listings) get(prefix string) ([]string, uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names, _ := l.byPrefix.Get(prefix)
+	return names, l.generation
+}
+
+// add keeps a list, unless something has changed since generation.
+func (l *listings) add(prefix string, names []string, generation uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if generation == l.generation {
+		l.byPrefix.Add(prefix, names)
+	}
+}
+
+// changed forgets all lists. It comes after the write, so that a list read
+// before it is not kept.
+func (l *listings) changed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.generation++
+	l.byPrefix.Purge()
 }
 
 // hour names the hour in which t lies so that names sort like times.

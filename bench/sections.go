@@ -10,7 +10,7 @@ import (
 const (
 	// messageBytes is the length of a message unless length is the point:
 	// about that of what tokens and webhooks authenticate.
-	messageBytes = 64
+	messageBytes = 32
 	// variants is how many different requests a workload sends.
 	variants = 64
 )
