@@ -23,6 +23,14 @@ type mount struct {
 	clock   *clock
 	entity  string // of the caller
 	noCache bool
+	wrap    logical.Storage // stands between the backend and storage, if set
+}
+
+func (m *mount) view() logical.Storage {
+	if m.wrap != nil {
+		return m.wrap
+	}
+	return m.storage
 }
 
 // clock is the time as the backend sees it.
@@ -57,6 +65,7 @@ func openMount(t testing.TB, storage *logical.InmemStorage, c *clock, noCache bo
 		System: &logical.StaticSystemView{
 			CachingDisabledVal: noCache,
 			EntityVal:          &logical.Entity{ID: "somebody"},
+			PluginEnvironment:  &logical.PluginEnvironment{VaultVersion: "1.21.1"},
 		},
 	})
 	require.NoError(t, err)
@@ -81,7 +90,7 @@ func (m *mount) as(entity string) *mount {
 // tidy is what Vault does about once a minute.
 func (m *mount) tidy(t testing.TB) {
 	t.Helper()
-	require.NoError(t, m.b.periodic(t.Context(), &logical.Request{Storage: m.storage}))
+	require.NoError(t, m.b.periodic(t.Context(), &logical.Request{Storage: m.view()}))
 }
 
 // eachCache runs a test on a mount that caches and on one that must not.
@@ -103,7 +112,7 @@ type fields = map[string]any
 func request(t testing.TB, m *mount, op logical.Operation, path string, data fields) (*logical.Response, error) {
 	t.Helper()
 	req := &logical.Request{
-		ID: "test", Operation: op, Path: path, Storage: m.storage, EntityID: m.entity, Data: overJSON(t, data),
+		ID: "test", Operation: op, Path: path, Storage: m.view(), EntityID: m.entity, Data: overJSON(t, data),
 	}
 	if op == logical.CreateOperation {
 		req.Operation = writeOperation(t, m, req)
@@ -337,4 +346,10 @@ var testSpecs = []struct {
 	{"HMAC_256", "HMAC_SHA_256", 32},
 	{"HMAC_384", "HMAC_SHA_384", 48},
 	{"HMAC_512", "HMAC_SHA_512", 64},
+}
+
+func jsonObject(raw string) (fields, bool) {
+	var data fields
+	err := json.Unmarshal([]byte(raw), &data)
+	return data, err == nil
 }

@@ -350,6 +350,9 @@ func (st *store) goneKeys(ctx context.Context, s logical.Storage, now time.Time)
 // its folders with a trailing slash, sorted. No record is read, but for those
 // of keys that are due for removal.
 func (st *store) listKeys(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
+	if folder != "" && kms.CheckKeyID(strings.TrimSuffix(folder, "/")) != nil {
+		return nil, nil // no key can be there, and Vault's storage would not like the name
+	}
 	names, err := st.listNames(ctx, s, keyPrefix+folder)
 	if err != nil {
 		return nil, err
@@ -368,6 +371,9 @@ func (st *store) listKeys(ctx context.Context, s logical.Storage, folder string,
 
 // listAliases does the same for aliases, by their names without prefix.
 func (st *store) listAliases(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
+	if folder != "" && kms.CheckAliasName(aliasPrefix+strings.TrimSuffix(folder, "/")) != nil {
+		return nil, nil
+	}
 	names, err := st.listNames(ctx, s, aliasPrefix+folder)
 	if err != nil {
 		return nil, err

@@ -167,6 +167,9 @@ func runItem(it item, work func(item) result) result {
 
 // exceptionOf tells an exception, which is an item's answer, from an error.
 func exceptionOf(err error) (*kms.Exception, error) {
+	if err == nil {
+		return nil, nil
+	}
 	var ex *kms.Exception
 	if errors.As(err, &ex) {
 		return ex, nil

@@ -200,14 +200,20 @@ func goodLength(blob []byte, most int) bool { return len(blob) > 0 && len(blob) 
 
 // validateItem holds one item of a batch against the model.
 func validateItem(operation string, message, mac []byte) error {
-	in := map[string]any{"KeyId": "-", "MacAlgorithm": string(kms.HMACSHA256), "Message": message, "Mac": mac}
+	in := map[string]any{"KeyId": "-", "MacAlgorithm": string(kms.HMACSHA256)}
+	for name, blob := range map[string][]byte{"Message": message, "Mac": mac} {
+		if blob != nil { // a nil slice in an interface would count as empty, not as absent
+			in[name] = blob
+		}
+	}
 	return kms.Validate(operation, in)
 }
 
-// decodeBlob decodes a member that arrived in base64. A nil result is an
-// absent member, so an empty blob is not nil. What is too long to be legal is
-// cut before decoding, to a length that is illegal too.
-func decodeBlob(name string, value *string) ([]byte, error) {
+// decodeBlob decodes a member that arrived in base64, into room, which it
+// enlarges as needed. A nil result is an absent member, so an empty blob is not
+// nil. What is too long to be legal is cut before decoding, to a length that is
+// illegal too.
+func decodeBlob(name string, value *string, room *[]byte) ([]byte, error) {
 	if value == nil {
 		return nil, nil
 	}
@@ -215,13 +221,19 @@ func decodeBlob(name string, value *string) ([]byte, error) {
 	if len(encoded) > maxEncodedBytes {
 		return make([]byte, maxEncodedBytes/2), nil
 	}
-	blob := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
-	n, err := base64.StdEncoding.Decode(blob, []byte(encoded))
+	if n := base64.StdEncoding.DecodedLen(len(encoded)); *room == nil || len(*room) < n {
+		*room = make([]byte, n)
+	}
+	n, err := base64.StdEncoding.Decode(*room, []byte(encoded))
 	if err != nil {
 		return nil, kms.Validationf("%s must be standard base64", name)
 	}
-	return blob[:n], nil
+	return (*room)[:n], nil
 }
+
+// blobs is room for the decoded members of a request, or of one item of a batch
+// after the other.
+type blobs struct{ message, mac []byte }
 
 // macTarget is what a request's key stands for at one instant: the key that
 // works, and for verification through an alias the keys that may have.

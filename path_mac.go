@@ -53,7 +53,8 @@ func (b *backend) generateMac(ctx context.Context, req *logical.Request, name st
 	if err != nil {
 		return nil, err
 	}
-	message, err := decodeBlob("message", r.message)
+	var room blobs
+	message, err := decodeBlob("message", r.message, &room.message)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +67,7 @@ func (b *backend) generateMac(ctx context.Context, req *logical.Request, name st
 		return nil, err
 	}
 	if _, isBatch := r.batchSize(); isBatch {
-		data, err := r.answerBatch(t, func(it item) result { return t.generateItem(it, r.dryRun, now) })
+		data, err := r.answerBatch(t, func(it item) result { return t.generateItem(it, &room, r.dryRun, now) })
 		return &logical.Response{Data: data}, err
 	}
 	if r.dryRun {
@@ -81,14 +82,14 @@ func (b *backend) generateMac(ctx context.Context, req *logical.Request, name st
 
 // generate returns the MAC of a message in base64.
 func (t *macTarget) generate(message []byte, now time.Time) string {
-	var buffer [64]byte
-	mac := t.mac.Append(buffer[:0], message)
+	var mac [kms.LongestMac]byte
+	var text [(kms.LongestMac + 2) / 3 * 4]byte
 	t.usage.record(opGenerateMac, now)
-	return base64.StdEncoding.EncodeToString(mac)
+	return string(base64.StdEncoding.AppendEncode(text[:0], t.mac.Append(mac[:0], message)))
 }
 
-func (t *macTarget) generateItem(it item, dryRun bool, now time.Time) result {
-	message, err := decodeBlob("message", it.message)
+func (t *macTarget) generateItem(it item, room *blobs, dryRun bool, now time.Time) result {
+	message, err := decodeBlob("message", it.message, &room.message)
 	if err != nil {
 		return result{err: err}
 	}

@@ -57,11 +57,12 @@ func (b *backend) verifyMac(ctx context.Context, req *logical.Request, name stri
 	if err != nil {
 		return nil, err
 	}
-	message, err := decodeBlob("message", r.message)
+	var room blobs
+	message, err := decodeBlob("message", r.message, &room.message)
 	if err != nil {
 		return nil, err
 	}
-	mac, err := decodeBlob("mac", r.mac)
+	mac, err := decodeBlob("mac", r.mac, &room.mac)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +75,7 @@ func (b *backend) verifyMac(ctx context.Context, req *logical.Request, name stri
 		return nil, err
 	}
 	if _, isBatch := r.batchSize(); isBatch {
-		data, err := r.answerBatch(t, func(it item) result { return t.verifyItem(r, it, now) })
+		data, err := r.answerBatch(t, func(it item) result { return t.verifyItem(r, it, &room, now) })
 		return &logical.Response{Data: data}, err
 	}
 	keyID, err := t.verify(r, message, mac, now)
@@ -110,12 +111,12 @@ func (t *macTarget) verify(r *macRequest, message, mac []byte, now time.Time) (s
 	return matched.ID, nil
 }
 
-func (t *macTarget) verifyItem(r *macRequest, it item, now time.Time) result {
-	message, err := decodeBlob("message", it.message)
+func (t *macTarget) verifyItem(r *macRequest, it item, room *blobs, now time.Time) result {
+	message, err := decodeBlob("message", it.message, &room.message)
 	if err != nil {
 		return result{err: err}
 	}
-	mac, err := decodeBlob("mac", it.mac)
+	mac, err := decodeBlob("mac", it.mac, &room.mac)
 	if err != nil {
 		return result{err: err}
 	}

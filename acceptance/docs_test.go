@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,7 +10,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	kmshmac "vault-plugin-secrets-kms-hmac"
 	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
@@ -49,7 +52,9 @@ func shell(t *testing.T, server *testvault.Server, dir, script string) string {
 	bin := t.TempDir()
 	must(t, os.Symlink(binary, filepath.Join(bin, "vault")))
 
-	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = append(server.Env(server.RootToken), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	var output bytes.Buffer
@@ -88,7 +93,7 @@ func TestImportDocumentation(t *testing.T) {
 	hashes, keys := []string{"sha256", "sha1"}, []string{"RSA_2048", "RSA_3072", "RSA_4096"}
 	for i, s := range specs {
 		for j, length := range []int{s.bytes, 128} {
-			// Each wrapping with each wrapping key comes up in eight cases.
+			// With the commands as they are, every pair of these comes up.
 			hash, wrappingKey := hashes[(i+j)%2], keys[(2*i+j)%3]
 			t.Run(fmt.Sprintf("%s with %d bytes, %s, %s", s.name, length, hash, wrappingKey), func(t *testing.T) {
 				t.Parallel()
@@ -129,4 +134,59 @@ func TestRotationDocumentation(t *testing.T) {
 			t.Errorf("no line has %v:\n%s", words, output)
 		}
 	}
+}
+
+// TestOperationsDocumentation runs the commands of docs/operations.md on a server
+// of its own, one after the other, from the repository's root.
+func TestOperationsDocumentation(t *testing.T) {
+	t.Parallel()
+	server := testvault.Run(t, testvault.Config{})
+	state := sys(t, server, "GET", "sys/config/state/sanitized", nil)
+	pluginDir, _ := state.Data["plugin_directory"].(string)
+	if pluginDir == "" {
+		t.Fatal("Vault does not tell its plugin_directory")
+	}
+	script := strings.Join(documented(t, "operations.md"), "\n")
+	script = setting(t, script, "BINARY", testvault.EngineFor(t, kmshmac.Version).Path)
+	script = setting(t, script, "VERSION", kmshmac.Version)
+	script = setting(t, script, "PLUGIN_DIR", pluginDir)
+	script = setting(t, script, "NEW_BINARY", engineOf(t, nextVersion).Path)
+	script = setting(t, script, "NEW_VERSION", nextVersion)
+	snapshot := filepath.Join(t.TempDir(), "vault.snap")
+	script = strings.ReplaceAll(script, "vault.snap", snapshot)
+
+	// Between backup and restore, something happens to the key. Restoring makes
+	// Vault start over, for which the commands that follow must wait.
+	const save, restore = "snapshot save ", "snapshot restore "
+	if strings.Count(script, save) != 1 || strings.Count(script, restore) != 1 {
+		t.Fatal("the commands do not back up and restore once")
+	}
+	script = strings.Replace(script, save+snapshot, save+snapshot+`
+vault write -f kms/disable-key/payments/tokens
+vault write kms/keys/payments/later key_spec=HMAC_256`, 1)
+	script = strings.Replace(script, restore+snapshot, restore+snapshot+`
+until vault read kms/keys/payments/tokens >/dev/null 2>&1; do sleep 0.1; done
+echo "after the restore: $(vault read -field=key_state kms/keys/payments/tokens) $(vault list -format=json kms/keys/payments | tr -d '[:space:]')"`, 1)
+
+	output := shell(t, server, "..", script)
+	for _, words := range [][]string{
+		{"kms/", testvault.EngineName, kmshmac.Version}, {"kms/", testvault.EngineName, nextVersion},
+		{"after the restore: Enabled", `["tokens"]`}, {"Success! Disabled the secrets engine"},
+	} {
+		if !lineHas(output, words...) {
+			t.Errorf("no line has %q:\n%s", words, output)
+		}
+	}
+}
+
+// TestMetrics finds the timings that docs/operations.md says are there.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.newKey(t, "k", hmac256)
+	name := "vault.route.update." + m.path + "-"
+	eventually(t, name, func() bool {
+		m.mac(t, "k", hmac256, []byte("x"))
+		return strings.Contains(sys(t, m.server, "GET", "sys/metrics", nil).raw, name)
+	})
 }

@@ -66,10 +66,13 @@ func ownServer(t *testing.T) *testvault.Server {
 	return testvault.Run(t, testvault.Config{Plugins: []testvault.Plugin{testvault.EngineFor(t, kmshmac.Version)}})
 }
 
+// mountOption changes how the engine is mounted.
+type mountOption func(*api.MountInput)
+
 var mounts atomic.Int64
 
 // newMount mounts the engine on the shared server, apart from other tests.
-func newMount(t *testing.T, options ...func(*api.MountInput)) mount {
+func newMount(t *testing.T, options ...mountOption) mount {
 	t.Helper()
 	return mountAt(t, sharedServer(t), fmt.Sprintf("kms-%d", mounts.Add(1)), options...)
 }
@@ -90,7 +93,7 @@ func documentedMount(t *testing.T) mount {
 
 func forceNoCache(input *api.MountInput) { input.Config.ForceNoCache = true }
 
-func mountAt(t *testing.T, server *testvault.Server, path string, options ...func(*api.MountInput)) mount {
+func mountAt(t *testing.T, server *testvault.Server, path string, options ...mountOption) mount {
 	t.Helper()
 	input := api.MountInput{Type: testvault.EngineName}
 	for _, option := range options {
@@ -434,8 +437,8 @@ func inParallel(t *testing.T, goroutines, n int, work func(i int) error) {
 	must(t, errors.Join(all...))
 }
 
-// auth returns the auth part of a login's answer.
-func auth(t *testing.T, a answer) body {
+// authOf returns the auth part of a login's answer.
+func authOf(t *testing.T, a answer) body {
 	t.Helper()
 	var login struct{ Auth body }
 	must(t, json.Unmarshal([]byte(a.raw), &login))

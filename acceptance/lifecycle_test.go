@@ -364,3 +364,38 @@ func TestVersion(t *testing.T) {
 		t.Errorf("-version printed %q, %v", program, err)
 	}
 }
+
+// TestMountedAgain disables the engine and enables it at the same path: nothing
+// of what was there is left, neither in storage nor in the plugin's process.
+func TestMountedAgain(t *testing.T) {
+	t.Parallel()
+	m, other := newMount(t), newMount(t)
+	for _, m := range []mount{m, other} {
+		m.newKey(t, "f/k", hmac256)
+		m.write(t, "aliases/f/a", body{"target_key_id": "f/k"})
+	}
+	message := someMessage()
+	before, others := m.mac(t, "alias/f/a", hmac256, message), other.mac(t, "f/k", hmac256, message)
+	if before == others {
+		t.Error("two mounts have the same key")
+	}
+	sys(t, m.server, "DELETE", "sys/mounts/"+m.path, nil)
+	a, err := m.request(t.Context(), "GET", "keys/f/k", nil)
+	must(t, err)
+	if a.status != 404 {
+		t.Errorf("without the mount: status %d, %v", a.status, a.Data)
+	}
+
+	m = mountAt(t, m.server, m.path)
+	request := body{"message": b64(message), "mac_algorithm": "HMAC_SHA_256"}
+	m.refused(t, "NotFoundException", "generate-mac/f/k", request)
+	m.refused(t, "NotFoundException", "generate-mac/alias/f/a", request)
+	if got := append(m.list(t, "keys/"), m.list(t, "aliases/")...); len(got) != 0 {
+		t.Errorf("the new mount lists %v", got)
+	}
+	m.newKey(t, "f/k", hmac256)
+	if m.mac(t, "f/k", hmac256, message) == before {
+		t.Error("the new mount has the key of the old one")
+	}
+	other.verify(t, "alias/f/a", hmac256, message, others)
+}

@@ -40,7 +40,7 @@ func newToken(t *testing.T, server *testvault.Server, policies ...string) string
 // tokenOf returns the token of a login.
 func tokenOf(t *testing.T, a answer) string {
 	t.Helper()
-	return auth(t, a)["client_token"].(string)
+	return authOf(t, a)["client_token"].(string)
 }
 
 // TestPolicies shows what Vault's policies keep apart, with the example policies.

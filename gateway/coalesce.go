@@ -2,8 +2,8 @@ package gateway
 
 import (
 	"context"
-	"runtime"
 	"sync"
+	"time"
 )
 
 const (
@@ -14,6 +14,13 @@ const (
 	// maxSharedBytes bounds each of the comma-separated texts in a shared
 	// request: Vault refuses JSON strings of more than 1 MiB.
 	maxSharedBytes = 512 << 10
+	// minGather is the smallest shared request after which others are waited
+	// for, and maxGather the longest such wait.
+	minGather = 8
+	maxGather = 20 * time.Millisecond
+	// gatherPause is for how many shared requests nobody is waited for after it
+	// was in vain.
+	gatherPause = 8
 	// maxInFlight is how many requests of a group are under way at once.
 	maxInFlight = 1
 )
@@ -43,6 +50,10 @@ type macCoalescer struct {
 type macQueue struct {
 	inFlight int
 	waiting  []*waitingMac
+	// enough, if not nil, is to be closed when want calls wait.
+	enough chan struct{}
+	want   int
+	skip   int // how many more times not to gather
 }
 
 // waitingMac is a call that waits to share a request.
@@ -73,6 +84,10 @@ func (m *macCoalescer) do(ctx context.Context, group macGroup, request macReques
 	}
 	w := &waitingMac{request: request, answer: make(chan macAnswer, 1)}
 	q.waiting = append(q.waiting, w)
+	if q.enough != nil && len(q.waiting) >= q.want {
+		close(q.enough)
+		q.enough = nil
+	}
 	m.mu.Unlock()
 
 	select {
@@ -124,25 +139,40 @@ func (m *macCoalescer) take(group macGroup, q *macQueue) []*waitingMac {
 	return calls
 }
 
-// maxYields bounds how often gather steps aside.
-const maxYields = 16
-
-// gather steps aside for the goroutines that are ready to run, as long as calls
-// of the group come from them: those that were just answered are often about to
-// ask again, and each request saved is worth many calls' work. It waits for
-// nothing: where nobody is ready to run, it returns at once.
-func (m *macCoalescer) gather(q *macQueue) {
-	before := -1
-	for range maxYields {
-		m.mu.Lock()
-		n := len(q.waiting)
-		m.mu.Unlock()
-		if n == before || n >= maxShared {
-			return
-		}
-		before = n
-		runtime.Gosched()
+// gather gives those who were just answered a moment to ask again before the
+// next shared request begins, at most as long as the last one took. A closed
+// loop of many callers would otherwise fall into two halves that take turns,
+// with twice the requests, and it is requests that cost Vault, not the calls in
+// them. It ends as soon as all of them are back. Where they do not come back, as
+// callers that ask once, it is not tried again for a while; and few callers have
+// little to gain and are never held up.
+func (m *macCoalescer) gather(q *macQueue, answered int, took time.Duration) {
+	if answered < minGather {
+		return
 	}
+	m.mu.Lock()
+	if q.skip > 0 {
+		q.skip--
+		m.mu.Unlock()
+		return
+	}
+	before := len(q.waiting)
+	enough := make(chan struct{})
+	q.enough, q.want = enough, min(before+answered, maxShared)
+	m.mu.Unlock()
+
+	timer := time.NewTimer(min(took, maxGather))
+	defer timer.Stop()
+	select {
+	case <-enough:
+	case <-timer.C:
+	}
+	m.mu.Lock()
+	q.enough = nil
+	if len(q.waiting)-before < answered/8 {
+		q.skip = gatherPause
+	}
+	m.mu.Unlock()
 }
 
 // share makes shared requests until nobody waits. They belong to no caller, so
@@ -153,11 +183,24 @@ func (m *macCoalescer) share(group macGroup, q *macQueue, calls []*waitingMac) {
 		for i, w := range calls {
 			requests[i] = w.request
 		}
-		answers := m.send(context.Background(), group, requests)
+		start := time.Now()
+		answers := m.sendSafely(group, requests)
+		took := time.Since(start)
 		for i, w := range calls {
 			w.answer <- answers[i]
 		}
-		m.gather(q)
+		m.gather(q, len(calls), took)
 		calls = m.take(group, q)
 	}
+}
+
+// sendSafely is send for a goroutine that belongs to no call: a panic there
+// would end the program, and the calls of others with it.
+func (m *macCoalescer) sendSafely(group macGroup, requests []macRequest) (answers []macAnswer) {
+	defer func() {
+		if recover() != nil {
+			answers = sameAnswer(macAnswer{err: internal(textInternal)}, len(requests))
+		}
+	}()
+	return m.send(context.Background(), group, requests)
 }

@@ -248,3 +248,57 @@ func TestThousandCallers(t *testing.T) {
 	}
 	waitFor(t, m.empty)
 }
+
+// TestCoalescerGathers: in a closed loop of many callers all of them end up in
+// each shared request, instead of in two halves that take turns.
+func TestCoalescerGathers(t *testing.T) {
+	const callers = 40
+	var mu sync.Mutex
+	var sizes []int
+	m := newMacCoalescer(func(_ context.Context, _ macGroup, calls []macRequest) []macAnswer {
+		mu.Lock()
+		sizes = append(sizes, len(calls))
+		mu.Unlock()
+		time.Sleep(10 * time.Millisecond)
+		return make([]macAnswer, len(calls))
+	})
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range 20 {
+				m.do(t.Context(), macGroup{}, macRequest{})
+			}
+		})
+	}
+	wg.Wait()
+	full := 0
+	for _, size := range sizes {
+		if size > callers*3/4 {
+			full++
+		}
+	}
+	require.Greater(t, full, len(sizes)/2, "%v", sizes)
+}
+
+func TestCoalescerOutlivesAPanic(t *testing.T) {
+	g := newGate()
+	m := newMacCoalescer(func(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
+		answers := g.send(ctx, group, calls)
+		if len(calls) > 1 {
+			panic("odd")
+		}
+		return answers
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() { require.NoError(t, m.do(t.Context(), macGroup{}, macRequest{}).err) })
+	<-g.enter
+	for range 2 {
+		wg.Go(func() { require.Error(t, m.do(t.Context(), macGroup{}, macRequest{}).err) })
+	}
+	waitFor(t, func() bool { return m.waiting(macGroup{}) == 2 })
+	g.leave <- struct{}{}
+	<-g.enter
+	g.leave <- struct{}{}
+	wg.Wait()
+	waitFor(t, m.empty)
+}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -156,6 +157,14 @@ func TestScanMacLeavesOptionsToTheLongWay(t *testing.T) {
 	}
 	_, ok = scanMac([]byte(`{`+plain+`}`), true)
 	require.False(t, ok, "VerifyMac without a MAC")
+}
+
+func TestIsBlobIsBase64(t *testing.T) {
+	for _, text := range []string{"", "=", "==", "===", "====", "A===", "AA==", "AAA=", "AAAA", "AA=A", "A=AA", "AAAAA", "AAAA====", "AAAAAA==", "AA-=", "AA\n=", "AAA\n", "/+==", "AAAAAAA=", "AAAAAAAA"} {
+		blob, err := base64.StdEncoding.DecodeString(text)
+		want := err == nil && len(blob) >= 1 && len(blob) <= 5 && len(text) == base64.StdEncoding.EncodedLen(len(blob))
+		require.Equal(t, want, isBlob([]byte(text), 5), "%q", text)
+	}
 }
 
 func TestNames(t *testing.T) {

@@ -823,9 +823,7 @@ func testDenied(t *testing.T, e *endpoint) {
 	_, err = e.client("", "hvs.unknown").ListKeys(ctx, &kms.ListKeysInput{})
 	requireCode(t, err, "UnrecognizedClientException", "The security token included in the request is invalid.")
 	_, err = e.client("", "").ListKeys(ctx, &kms.ListKeysInput{})
-	var denied *smithy.GenericAPIError
-	require.ErrorAs(t, err, &denied)
-	t.Log("without a token: ", denied)
+	require.True(t, isCode(err, "AccessDeniedException"), "without a token: %v", err)
 }
 
 // testCallers: a thousand concurrent callers with ten tokens, each of which may

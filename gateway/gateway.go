@@ -97,6 +97,8 @@ const (
 	unknownOperation = "Unknown"
 )
 
+var contentTypes = []string{contentType}
+
 // outcome is what is answered to a call, and what is logged of it.
 type outcome struct {
 	operation string
@@ -106,6 +108,7 @@ type outcome struct {
 	body      []byte
 	exception *kms.Exception
 	cause     error // of an exception, where Vault gave it
+	gone      bool  // the client did not wait for the answer
 }
 
 // ServeHTTP serves one call of the KMS API.
@@ -114,7 +117,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := newRequestID()
 	o := g.serve(w, r)
 	header := w.Header()
-	header["Content-Type"] = []string{contentType}
+	header["Content-Type"] = contentTypes
 	header["x-amzn-RequestId"] = []string{id}
 	header["Content-Length"] = []string{strconv.Itoa(len(o.body))}
 	w.WriteHeader(o.status)
@@ -187,6 +190,7 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, o *outcome) {
 	}
 	if err != nil {
 		o.fail(c.exception(err), err)
+		o.gone = r.Context().Err() != nil
 	}
 }
 
@@ -202,8 +206,9 @@ func (g *Gateway) dispatch(c *call, w http.ResponseWriter, r *http.Request, o *o
 		return err
 	}
 	*buffer = body
-	if err = c.do(body, o); !errors.Is(err, context.Canceled) && cap(body) <= maxPooled {
-		// After a cancelled call, a shared request may still read the body.
+	err = c.do(body, o)
+	// Once the context has ended, a shared request may still read the body.
+	if c.ctx.Err() == nil && cap(body) <= maxPooled {
 		g.bodies.Put(buffer)
 	}
 	return err
@@ -235,11 +240,8 @@ func (c *call) do(body []byte, o *outcome) (err error) {
 
 // readBody reads the body of a request into the buffer.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, buffer []byte) ([]byte, error) {
-	tooLarge := &kms.Exception{Type: typeTooLarge, Message: fmt.Sprintf("The request body exceeds %d bytes.", g.maxBody)}
 	if r.ContentLength > g.maxBody {
-		// The rest will not be read: the connection cannot go on.
-		w.Header()["Connection"] = []string{"close"}
-		return nil, tooLarge
+		return nil, g.tooLarge(w)
 	}
 	if n := int(r.ContentLength); n >= 0 {
 		if cap(buffer) < n {
@@ -250,10 +252,16 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, buffer []byte
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, g.maxBody+1))
 	if int64(len(body)) > g.maxBody {
-		w.Header()["Connection"] = []string{"close"}
-		return nil, tooLarge
+		return nil, g.tooLarge(w)
 	}
 	return body, incomplete(err)
+}
+
+// tooLarge refuses a body. What is left of it will not be read, so the
+// connection cannot go on.
+func (g *Gateway) tooLarge(w http.ResponseWriter) error {
+	w.Header()["Connection"] = []string{"close"}
+	return &kms.Exception{Type: typeTooLarge, Message: fmt.Sprintf("The request body exceeds %d bytes.", g.maxBody)}
 }
 
 func incomplete(err error) error {

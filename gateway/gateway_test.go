@@ -419,6 +419,20 @@ func TestConcurrencyLimit(t *testing.T) {
 	require.Equal(t, 200, (<-done).status)
 }
 
+func TestClientGone(t *testing.T) {
+	var log bytes.Buffer
+	entered := make(chan struct{})
+	f := newFakeVault(t, func(*vaultCall) (int, string) { close(entered); time.Sleep(50 * time.Millisecond); return 204, "" })
+	g := newTestGateway(t, f.URL, func(c *Config) { c.Log = testLog(&log) })
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-entered; cancel() }()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", strings.NewReader(`{"KeyId":"k"}`))
+	r.Header = http.Header{"X-Amz-Target": {"TrentService.EnableKey"}, "Authorization": {testAuthorization}}
+	g.ServeHTTP(httptest.NewRecorder(), r)
+	require.Contains(t, log.String(), `"level":"INFO"`)
+	require.Contains(t, log.String(), `"result":"client gone"`)
+}
+
 // TestNoSecrets: neither the log nor the metrics nor an exception holds what
 // the client sent to be MACed, or its token.
 func TestNoSecrets(t *testing.T) {

@@ -98,15 +98,31 @@ func isKeyIdentifier(text string) bool {
 	return text != "" && len(text) <= maxKeyIdentifier
 }
 
+// base64Digits says which bytes are digits of standard base64.
+var base64Digits = func() (digits [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		digits[c] = true
+	}
+	return digits
+}()
+
 // isBlob reports whether the text is base64 of 1 to most bytes, written as the
-// mount would write it: without line breaks.
+// mount would write it: with padding and without line breaks. What it says is
+// what encoding/base64 would say, without decoding.
 func isBlob(text []byte, most int) bool {
-	if len(text) == 0 || len(text) > base64.StdEncoding.EncodedLen(most) {
+	if len(text) == 0 || len(text)%4 != 0 || len(text) > base64.StdEncoding.EncodedLen(most) {
 		return false
 	}
-	var scratch [8192]byte
-	n, err := base64.StdEncoding.Decode(scratch[:], text)
-	return err == nil && n > 0 && n <= most && base64.StdEncoding.EncodedLen(n) == len(text)
+	digits := len(text)
+	for padding := 0; padding < 2 && text[digits-1] == '='; padding++ {
+		digits--
+	}
+	for _, c := range text[:digits] {
+		if !base64Digits[c] {
+			return false
+		}
+	}
+	return base64.RawStdEncoding.DecodedLen(digits) <= most
 }
 
 // mac does a plain GenerateMac or VerifyMac, together with others if others are
@@ -126,7 +142,10 @@ func (c *call) mac(m macRequest) ([]byte, error) {
 // macBody returns the answer to a GenerateMac or VerifyMac. The blob and the
 // algorithm need no escaping.
 func (c *call) macBody(verify bool, a macAnswer, algorithm string) []byte {
-	arn := c.place().keyARN(c.folder.local(a.keyID))
+	arn := c.key.arn
+	if a.keyID != c.key.native {
+		arn = c.place().keyARN(c.folder.local(a.keyID))
+	}
 	body := make([]byte, 0, 96+len(a.mac)+len(arn))
 	body = append(body, '{')
 	if verify {

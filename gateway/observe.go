@@ -16,9 +16,12 @@ import (
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
-// resultOK is the result of a call that succeeded; that of any other is its
-// exception's type.
-const resultOK = "ok"
+// The results of calls that did not end with an exception, whose type is the
+// result otherwise: success, and a client that did not wait for the answer.
+const (
+	resultOK   = "ok"
+	resultGone = "client gone"
+)
 
 // metrics are what Prometheus gets to know: no key, folder or caller is a
 // label.
@@ -93,13 +96,16 @@ func newRequestID() string {
 // ended, and holds nothing of the body: no message, MAC, token or key material.
 func (g *Gateway) record(r *http.Request, id string, o *outcome, took time.Duration) {
 	result := resultOK
-	if o.exception != nil {
+	switch {
+	case o.gone:
+		result = resultGone
+	case o.exception != nil:
 		result = o.exception.Type
 	}
 	g.metrics.observe(o.operation, result, took)
 
 	level := slog.LevelInfo
-	if o.status >= http.StatusInternalServerError {
+	if o.status >= http.StatusInternalServerError && !o.gone {
 		level = slog.LevelError
 	}
 	if !g.log.Enabled(context.Background(), level) {

@@ -18,11 +18,15 @@ type MacKey struct {
 	states   [4]atomic.Pointer[macState]
 }
 
+// LongestMac is the length in bytes of the longest MAC.
+const LongestMac = 64
+
 // macState wraps the interface, so that it fits an atomic pointer, and holds
-// the MAC that Verify compares with, so that verifying allocates nothing.
+// the MAC, so that making one allocates nothing: what is passed to an interface
+// is on the heap.
 type macState struct {
 	hash.Hash
-	sum [64]byte
+	sum [LongestMac]byte
 }
 
 // NewMacKey returns the MacKey of the material, which it keeps and which must
@@ -35,7 +39,7 @@ func NewMacKey(spec KeySpec, material []byte) *MacKey {
 func (k *MacKey) Append(dst, message []byte) []byte {
 	state := k.take()
 	state.Write(message) // a hash.Hash never fails
-	dst = state.Sum(dst)
+	dst = append(dst, state.Sum(state.sum[:0])...)
 	k.release(state)
 	return dst
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
-	"github.com/hashicorp/vault/sdk/plugin"
 
 	kmshmac "vault-plugin-secrets-kms-hmac"
 )
@@ -33,8 +32,5 @@ func run(args []string) error {
 		fmt.Println(kmshmac.Version)
 		return nil
 	}
-	return plugin.ServeMultiplex(&plugin.ServeOpts{
-		BackendFactoryFunc: kmshmac.Factory,
-		TLSProviderFunc:    api.VaultPluginTLSProvider(meta.GetTLSConfig()),
-	})
+	return kmshmac.Serve(api.VaultPluginTLSProvider(meta.GetTLSConfig()))
 }

@@ -1,0 +1,141 @@
+package kmshmac
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// writtenKeys records which storage keys a node writes or deletes, which is
+// what Vault tells the other nodes.
+type writtenKeys struct {
+	logical.Storage
+	mu   sync.Mutex
+	keys []string
+}
+
+func (s *writtenKeys) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	s.record(entry.Key)
+	return s.Storage.Put(ctx, entry)
+}
+
+func (s *writtenKeys) Delete(ctx context.Context, key string) error {
+	s.record(key)
+	return s.Storage.Delete(ctx, key)
+}
+
+func (s *writtenKeys) record(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, key)
+}
+
+// Every change on one node shows on another that had everything cached, once
+// Vault has told it which storage keys were written.
+func TestInvalidate(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		change func(t *testing.T, m *mount)
+	}{
+		{"disable", func(t *testing.T, m *mount) { write(t, m, "disable-key/a", nil) }},
+		{"tag", func(t *testing.T, m *mount) { write(t, m, "tag-resource/a", fields{"tags": "k=v"}) }},
+		{"schedule", func(t *testing.T, m *mount) { write(t, m, "schedule-key-deletion/a", nil) }},
+		{"delete material", func(t *testing.T, m *mount) { write(t, m, "delete-imported-key-material/p/x", nil) }},
+		{"move an alias", func(t *testing.T, m *mount) {
+			write(t, m, "aliases/y", fields{"target_key_id": "b", "overlap": "1h"})
+		}},
+		{"delete an alias", func(t *testing.T, m *mount) { do(t, m, logical.DeleteOperation, "aliases/y", nil) }},
+		{"purge and create anew", func(t *testing.T, m *mount) {
+			write(t, m, "schedule-key-deletion/a", nil)
+			m.clock.advance(30 * day)
+			m.tidy(t)
+			createKey(t, m, "a", fields{"key_spec": "HMAC_384"})
+		}},
+		{"settings", func(t *testing.T, m *mount) { write(t, m, "config", fields{"alias_scope": "any"}) }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			createKey(t, m, "a")
+			createKey(t, m, "b")
+			external(t, m, "p/x")
+			importMaterial(t, m, "p/x", material32)
+			write(t, m, "aliases/y", fields{"target_key_id": "a"})
+			standby := m.other(t)
+			everything(t, standby) // fills the cache
+
+			written := &writtenKeys{Storage: m.storage}
+			active := m.other(t)
+			active.wrap = written
+			test.change(t, active)
+			require.NotEmpty(t, written.keys)
+			for _, key := range written.keys {
+				standby.b.InvalidateKey(t.Context(), key)
+			}
+			require.Equal(t, everything(t, m.other(t)), everything(t, standby))
+		})
+	}
+}
+
+// everything reads all that a mount shows of the keys and aliases of the tests
+// here.
+func everything(t testing.TB, m *mount) fields {
+	t.Helper()
+	all := fields{}
+	for _, path := range []string{"keys/a", "keys/b", "keys/p/x", "keys/alias/y", "aliases/y", "config"} {
+		all[path] = read(t, m, path)
+	}
+	for _, path := range []string{"keys/", "keys/p/", "aliases/"} {
+		all[path] = do(t, m, logical.ListOperation, path, fields{"detailed": true})
+	}
+	for _, path := range []string{"generate-mac/a", "generate-mac/alias/y", "generate-mac/p/x"} {
+		resp, err := request(t, m, logical.UpdateOperation, path, macFields("m"))
+		require.NoError(t, err)
+		all[path] = resp.Data
+	}
+	for _, id := range []string{"a", "b", "p/x"} {
+		if key, ok := all["keys/"+id].(fields); ok {
+			delete(key, "last_used") // which is each node's own for a while
+		}
+	}
+	if key, ok := all["keys/alias/y"].(fields); ok {
+		delete(key, "last_used")
+	}
+	return all
+}
+
+// Without a cache a change shows on every node at once.
+func TestForceNoCache(t *testing.T) {
+	t.Parallel()
+	m := openMount(t, &logical.InmemStorage{}, newClock(), true)
+	other := m.other(t)
+	createKey(t, m, "a")
+	macOf(t, other, "a", "m")
+	write(t, m, "disable-key/a", nil)
+	writeRefused(t, other, "generate-mac/a", macFields("m"), "DisabledException", "a is disabled.")
+	require.Zero(t, m.b.store.keys.Len())
+	require.Zero(t, m.b.store.aliases.Len())
+}
+
+// A reader that is slow to load a key must not put back into the cache what a
+// writer has replaced meanwhile.
+func TestSlowReaderDoesNotUndoAWrite(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "a")
+	for range 50 {
+		m.b.store.keys.Purge()
+		var group sync.WaitGroup
+		group.Go(func() { keyState(t, m, "a") })
+		group.Go(func() { write(t, m, "disable-key/a", nil) })
+		group.Wait()
+		require.Equal(t, "Disabled", keyState(t, m, "a"))
+		write(t, m, "enable-key/a", nil)
+		require.Equal(t, "Enabled", keyState(t, m, "a"))
+	}
+}
