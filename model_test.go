@@ -501,13 +501,13 @@ func (w *walker) take(t testing.TB, s step) {
 
 // takeFailing takes a step while storage fails. It must end as ever or with an
 // internal error, and then have happened entirely or not at all.
-func (w *walker) takeFailing(t testing.TB, s step, fail func(storage *logical.InmemStorage, fail bool)) {
+func (w *walker) takeFailing(t testing.TB, s step, fail failure) {
 	data := s.data(t, w.m)
 	after := w.model.clone()
 	want := s.apply(after)
-	fail(w.m.storage, true)
+	w.m.wrap = fail.of(w.m.storage)
 	resp, err := request(t, w.m, s.op, s.path, data)
-	fail(w.m.storage, false)
+	w.m.wrap = nil
 	if err == nil {
 		require.Equal(t, want, exceptionType(t, resp, err), "%s: %v", s.name, resp)
 		w.model = after
@@ -620,10 +620,7 @@ func TestModelWithFailingStorage(t *testing.T) {
 			"time":      func(r *rapid.T) { w.pass(r) },
 			"tidy":      func(*rapid.T) { w.m.tidy(tb) },
 			"failing tidy": func(r *rapid.T) {
-				fail := drawFailure(r)
-				fail(w.m.storage, true)
-				_ = w.m.b.periodic(t.Context(), &logical.Request{Storage: w.m.storage})
-				fail(w.m.storage, false)
+				_ = w.m.b.periodic(t.Context(), &logical.Request{Storage: drawFailure(r).of(w.m.storage)})
 			},
 			"": func(*rapid.T) { w.agree(tb) },
 		})
@@ -632,16 +629,9 @@ func TestModelWithFailingStorage(t *testing.T) {
 	})
 }
 
-func drawFailure(r *rapid.T) func(storage *logical.InmemStorage, fail bool) {
-	what := draw(r, "failing", "get", "put", "put", "delete", "list", "all")
-	return func(storage *logical.InmemStorage, fail bool) {
-		for kind, set := range map[string]func(bool){
-			"get": storage.Underlying().FailGet, "put": storage.Underlying().FailPut,
-			"delete": storage.Underlying().FailDelete, "list": storage.Underlying().FailList,
-		} {
-			if what == kind || what == "all" {
-				set(fail)
-			}
-		}
+func drawFailure(r *rapid.T) failure {
+	return failure{
+		kind: draw(r, "failing", "get", "put", "delete", "list", "any", "any"),
+		from: draw(r, "from call", 0, 0, 1, 2, 3, 4, 5, 6), once: rapid.Bool().Draw(r, "once"),
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // warmUp is how long a load runs before it is measured: connections open and
 // caches fill.
-const warmUp = 300 * time.Millisecond
+const warmUp = 200 * time.Millisecond
 
 // workload is one way to get MACs.
 type workload struct {

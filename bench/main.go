@@ -50,8 +50,8 @@ func main() {
 
 func parse() *options {
 	o := &options{clients: []int{1, 16, 64, 256}, only: regexp.MustCompile(""), workload: regexp.MustCompile("")}
-	flag.IntVar(&o.rounds, "rounds", 5, "how often each workload is run")
-	flag.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long, each time")
+	flag.IntVar(&o.rounds, "rounds", 10, "how often each workload is run")
+	flag.DurationVar(&o.duration, "duration", 600*time.Millisecond, "how long, each time")
 	flag.IntVar(&o.keys, "keys", 100000, "keys to create for the comparison of many keys with few; 0 skips it")
 	flag.Func("clients", "numbers of concurrent clients (default 1,16,64,256)", func(text string) (err error) {
 		o.clients, err = numbers(text)

@@ -218,8 +218,7 @@ func TestSplitTrustsNoOddAnswer(t *testing.T) {
 // TestThousandCallers: each of a thousand concurrent callers with ten tokens
 // gets its own MAC, whatever rides with it.
 func TestThousandCallers(t *testing.T) {
-	var m *macCoalescer
-	m = newMacCoalescer(func(_ context.Context, group macGroup, calls []macRequest) []macAnswer {
+	m := newMacCoalescer(func(_ context.Context, group macGroup, calls []macRequest) []macAnswer {
 		time.Sleep(time.Millisecond)
 		answers := make([]macAnswer, len(calls))
 		for i, c := range calls {

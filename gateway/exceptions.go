@@ -105,7 +105,7 @@ func (c *call) vaultException(v *vaultError) *kms.Exception {
 		return errMissingToken
 	case v.says("Vault is sealed"):
 		return internal(textSealed)
-	case v.says("active cluster node not found"), v.says("node not active"), v.status == 472, v.status == 473:
+	case v.status == http.StatusServiceUnavailable, v.says("active cluster node not found"):
 		return internal(textNoLeader)
 	case v.says(kms.TypeDependencyTimeout), v.status == http.StatusGatewayTimeout, v.says("context deadline exceeded"):
 		return &kms.Exception{Type: kms.TypeDependencyTimeout, Message: textTimeout}

@@ -109,6 +109,8 @@ func post(g http.Handler, path, operation, body string, header ...string) wire {
 	return wire{w.Code, w.Header(), w.Body.String()}
 }
 
+func (w wire) requestID() string { return first(map[string][]string(w.header)[requestIDHeader]) }
+
 func (w wire) requireException(t *testing.T, status int, kind, message string) {
 	t.Helper()
 	want := `{"__type":` + quoted(kind) + `}`

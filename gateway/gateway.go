@@ -93,6 +93,8 @@ func New(c Config) (*Gateway, error) {
 const (
 	contentType  = "application/x-amz-json-1.1"
 	targetPrefix = "TrentService."
+	// requestIDHeader is spelled as KMS does, which is not Go's canonical way.
+	requestIDHeader = "x-amzn-RequestId"
 	// unknownOperation stands for what is no operation in logs and metrics.
 	unknownOperation = "Unknown"
 )
@@ -118,7 +120,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o := g.serve(w, r)
 	header := w.Header()
 	header["Content-Type"] = contentTypes
-	header["x-amzn-RequestId"] = []string{id}
+	header[requestIDHeader] = []string{id}
 	header["Content-Length"] = []string{strconv.Itoa(len(o.body))}
 	w.WriteHeader(o.status)
 	_, _ = w.Write(o.body) // a client that has gone cannot be told

@@ -97,29 +97,31 @@ func TestBody(t *testing.T) {
 		"impossible alias": {"DescribeKey", `{"KeyId":"alias/a b"}`, notFound, "Alias arn:aws:kms:us-east-1:111122223333:alias/a b is not found."},
 		"foreign key":      {"DescribeKey", `{"KeyId":"arn:aws:kms:us-east-1:999999999999:key/x"}`, notFound, "Key 'arn:aws:kms:us-east-1:999999999999:key/x' does not exist"},
 
-		"usage":           {"CreateKey", `{"KeySpec":"HMAC_256"}`, invalid, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys."},
-		"two specs":       {"CreateKey", `{"KeySpec":"HMAC_256","CustomerMasterKeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC"}`, invalid, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."},
-		"key store":       {"CreateKey", `{"CustomKeyStoreId":"cks-1"}`, "UnsupportedOperationException", "Custom key stores are not supported: HMAC keys cannot be in one."},
-		"tags twice":      {"CreateKey", `{"KeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC","Tags":[{"TagKey":"a","TagValue":""},{"TagKey":"a","TagValue":""}]}`, "TagException", "Duplicate tag keys"},
-		"long tag":        {"TagResource", `{"KeyId":"k","Tags":[{"TagKey":"` + repeat("a", 129) + `","TagValue":""}]}`, invalid, one + "Value '" + repeat("a", 129) + "' at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length less than or equal to 128"},
-		"bad policy":      {"CreateKey", `{"KeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC","Policy":"x"}`, "MalformedPolicyDocumentException", ""},
-		"window":          {"ScheduleKeyDeletion", `{"KeyId":"k","PendingWindowInDays":6}`, invalid, "PendingWindowInDays must be between 7 and 30"},
-		"alias prefix":    {"CreateAlias", `{"AliasName":"x","TargetKeyId":"k"}`, invalid, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`},
-		"alias colon":     {"CreateAlias", `{"AliasName":"alias/Service:Test","TargetKeyId":"k"}`, invalid, "alias/Service:Test contains invalid characters for an alias"},
-		"alias reserved":  {"CreateAlias", `{"AliasName":"alias/aws/x","TargetKeyId":"k"}`, "NotAuthorizedException", "The alias name for a customer managed CMK cannot begin with alias/aws/."},
-		"alias target":    {"UpdateAlias", `{"AliasName":"alias/x","TargetKeyId":"alias/y"}`, invalid, "Aliases must refer to keys. Not aliases"},
-		"cross account":   {"CreateAlias", `{"AliasName":"alias/x","TargetKeyId":"arn:aws:kms:us-east-1:999999999999:key/x"}`, invalid, "This operation cannot be called cross account"},
-		"data key":        {"GenerateDataKey", `{"KeyId":"k"}`, invalid, "Please specify either number of bytes or key spec."},
-		"rotation period": {"EnableKeyRotation", `{"KeyId":"k","RotationPeriodInDays":2561}`, invalid, one + "Value '2561' at 'rotationPeriodInDays' failed to satisfy constraint: Member must have value less than or equal to 2560"},
-		"ciphertext":      {"Decrypt", `{"CiphertextBlob":"AAAA"}`, "InvalidCiphertextException", ""},
-		"key stores":      {"DescribeCustomKeyStores", `{}`, "UnsupportedOperationException", "Custom key stores are not supported: HMAC keys cannot be in one."},
-		"bare grantee":    {"CreateGrant", `{"KeyId":"k","GranteePrincipal":"bob","Operations":["GenerateMac"]}`, "InvalidArnException", "GranteePrincipal does not refer to a valid principal."},
-		"bad grantee":     {"CreateGrant", `{"KeyId":"k","GranteePrincipal":"arn:aws:sts::111111111111:assumed-role/probe/session/target","Operations":["GenerateMac"]}`, "InvalidArnException", "ARN is not valid: arn:aws:sts::111111111111:assumed-role/probe/session/target"},
-		"bare filter":     {"ListGrants", `{"KeyId":"k","GranteePrincipal":"bob"}`, "InvalidArnException", "Input does not refer to a valid principal"},
-		"bare retiring":   {"ListRetirableGrants", `{"RetiringPrincipal":"bob"}`, notFound, "Retiring principal bob could not be found"},
-		"marker":          {"ListKeys", `{"Marker":"x"}`, "InvalidMarkerException", ""},
-		"limit":           {"ListKeys", `{"Limit":1001}`, invalid, one + "Value '1001' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 1000"},
-		"random":          {"GenerateRandom", `{"NumberOfBytes":1025}`, invalid, one + "Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"},
+		"usage":             {"CreateKey", `{"KeySpec":"HMAC_256"}`, invalid, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys."},
+		"two specs":         {"CreateKey", `{"KeySpec":"HMAC_256","CustomerMasterKeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC"}`, invalid, "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. CustomerMasterKeySpec is deprecated."},
+		"key store":         {"CreateKey", `{"CustomKeyStoreId":"cks-1"}`, "UnsupportedOperationException", "Custom key stores are not supported: HMAC keys cannot be in one."},
+		"tags twice":        {"CreateKey", `{"KeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC","Tags":[{"TagKey":"a","TagValue":""},{"TagKey":"a","TagValue":""}]}`, "TagException", "Duplicate tag keys"},
+		"long tag":          {"TagResource", `{"KeyId":"k","Tags":[{"TagKey":"` + repeat("a", 129) + `","TagValue":""}]}`, invalid, one + "Value '" + repeat("a", 129) + "' at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length less than or equal to 128"},
+		"bad policy":        {"CreateKey", `{"KeySpec":"HMAC_256","KeyUsage":"GENERATE_VERIFY_MAC","Policy":"x"}`, "MalformedPolicyDocumentException", ""},
+		"window":            {"ScheduleKeyDeletion", `{"KeyId":"k","PendingWindowInDays":6}`, invalid, "PendingWindowInDays must be between 7 and 30"},
+		"alias prefix":      {"CreateAlias", `{"AliasName":"x","TargetKeyId":"k"}`, invalid, `Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`},
+		"alias colon":       {"CreateAlias", `{"AliasName":"alias/Service:Test","TargetKeyId":"k"}`, invalid, "alias/Service:Test contains invalid characters for an alias"},
+		"alias reserved":    {"CreateAlias", `{"AliasName":"alias/aws/x","TargetKeyId":"k"}`, "NotAuthorizedException", "The alias name for a customer managed CMK cannot begin with alias/aws/."},
+		"alias target":      {"UpdateAlias", `{"AliasName":"alias/x","TargetKeyId":"alias/y"}`, invalid, "Aliases must refer to keys. Not aliases"},
+		"cross account":     {"CreateAlias", `{"AliasName":"alias/x","TargetKeyId":"arn:aws:kms:us-east-1:999999999999:key/x"}`, invalid, "This operation cannot be called cross account"},
+		"data key":          {"GenerateDataKey", `{"KeyId":"k"}`, invalid, "Please specify either number of bytes or key spec."},
+		"rotation period":   {"EnableKeyRotation", `{"KeyId":"k","RotationPeriodInDays":2561}`, invalid, one + "Value '2561' at 'rotationPeriodInDays' failed to satisfy constraint: Member must have value less than or equal to 2560"},
+		"ciphertext":        {"Decrypt", `{"CiphertextBlob":"AAAA"}`, "InvalidCiphertextException", ""},
+		"key stores":        {"DescribeCustomKeyStores", `{}`, "UnsupportedOperationException", "Custom key stores are not supported: HMAC keys cannot be in one."},
+		"bare grantee":      {"CreateGrant", `{"KeyId":"k","GranteePrincipal":"bob","Operations":["GenerateMac"]}`, "InvalidArnException", "GranteePrincipal does not refer to a valid principal."},
+		"bad grantee":       {"CreateGrant", `{"KeyId":"k","GranteePrincipal":"arn:aws:sts::111111111111:assumed-role/probe/session/target","Operations":["GenerateMac"]}`, "InvalidArnException", "ARN is not valid: arn:aws:sts::111111111111:assumed-role/probe/session/target"},
+		"nothing to retire": {"RetireGrant", `{"KeyId":"k"}`, invalid, "Specify either GrantToken, or KeyId and GrantId."},
+		"two to retire":     {"RetireGrant", `{"KeyId":"k","GrantId":"x","GrantToken":"t"}`, invalid, "Specify either GrantToken, or KeyId and GrantId."},
+		"bare filter":       {"ListGrants", `{"KeyId":"k","GranteePrincipal":"bob"}`, "InvalidArnException", "Input does not refer to a valid principal"},
+		"bare retiring":     {"ListRetirableGrants", `{"RetiringPrincipal":"bob"}`, notFound, "Retiring principal bob could not be found"},
+		"marker":            {"ListKeys", `{"Marker":"x"}`, "InvalidMarkerException", ""},
+		"limit":             {"ListKeys", `{"Limit":1001}`, invalid, one + "Value '1001' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 1000"},
+		"random":            {"GenerateRandom", `{"NumberOfBytes":1025}`, invalid, one + "Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -144,21 +146,22 @@ func TestRefusals(t *testing.T) {
 		status        int
 		kind, message string
 	}{
-		"disabled": {of(refuse("DisabledException", uuidKey+" is disabled.", uuidKey)), 400, "DisabledException", uuidARN + " is disabled."},
-		"usage":    {of(refuse("InvalidKeyUsageException", "Algorithm HMAC_SHA_256 is incompatible with key spec HMAC_224.", "")), 400, "InvalidKeyUsageException", "Algorithm HMAC_SHA_256 is incompatible with key spec HMAC_224."},
-		"silent":   {of(refuse("KMSInvalidMacException", "", "")), 400, "KMSInvalidMacException", ""},
-		"no key":   {of(refuse("NotFoundException", "Key '"+uuidKey+"' does not exist", uuidKey)), 400, "NotFoundException", "Key '" + uuidARN + "' does not exist"},
-		"policy":   {of(errorsOnly(403, "1 error occurred:\n\t* permission denied\n\n")), 400, "AccessDeniedException", denied},
-		"token":    {of(errorsOnly(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")), 400, "UnrecognizedClientException", "The security token included in the request is invalid."},
-		"no token": {of(errorsOnly(403, "missing client token")), 400, "MissingAuthenticationTokenException", "Missing Authentication Token"},
-		"quota":    {of(errorsOnly(429, "request path kms/: rate limit quota exceeded")), 400, "ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."},
-		"sealed":   {of(errorsOnly(503, "Vault is sealed")), 500, "KMSInternalException", "Vault is sealed."},
-		"standby":  {of(errorsOnly(500, "local node not active but active cluster node not found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
-		"no mount": {of(errorsOnly(404, `no handler for route "kms/generate-mac/x". route entry not found.`)), 500, "KMSInternalException", "Vault could not process the request."},
-		"fault":    {of(errorsOnly(500, "1 error occurred:\n\t* reading key: secret internals\n\n")), 500, "KMSInternalException", "Vault could not process the request."},
-		"fields":   {of(errorsOnly(400, "something without a type")), 500, "KMSInternalException", "Vault could not process the request."},
-		"HTML":     {of(502, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
-		"nonsense": {of(200, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
+		"disabled":  {of(refuse("DisabledException", uuidKey+" is disabled.", uuidKey)), 400, "DisabledException", uuidARN + " is disabled."},
+		"usage":     {of(refuse("InvalidKeyUsageException", "Algorithm HMAC_SHA_256 is incompatible with key spec HMAC_224.", "")), 400, "InvalidKeyUsageException", "Algorithm HMAC_SHA_256 is incompatible with key spec HMAC_224."},
+		"silent":    {of(refuse("KMSInvalidMacException", "", "")), 400, "KMSInvalidMacException", ""},
+		"no key":    {of(refuse("NotFoundException", "Key '"+uuidKey+"' does not exist", uuidKey)), 400, "NotFoundException", "Key '" + uuidARN + "' does not exist"},
+		"policy":    {of(errorsOnly(403, "1 error occurred:\n\t* permission denied\n\n")), 400, "AccessDeniedException", denied},
+		"token":     {of(errorsOnly(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")), 400, "UnrecognizedClientException", "The security token included in the request is invalid."},
+		"no token":  {of(errorsOnly(403, "missing client token")), 400, "MissingAuthenticationTokenException", "Missing Authentication Token"},
+		"quota":     {of(errorsOnly(429, "request path kms/: rate limit quota exceeded")), 400, "ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."},
+		"sealed":    {of(errorsOnly(503, "Vault is sealed")), 500, "KMSInternalException", "Vault is sealed."},
+		"standby":   {of(errorsOnly(500, "local node not active but active cluster node not found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
+		"no leader": {of(errorsOnly(503, "no active Vault instance found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
+		"no mount":  {of(errorsOnly(404, `no handler for route "kms/generate-mac/x". route entry not found.`)), 500, "KMSInternalException", "Vault could not process the request."},
+		"fault":     {of(errorsOnly(500, "1 error occurred:\n\t* reading key: secret internals\n\n")), 500, "KMSInternalException", "Vault could not process the request."},
+		"fields":    {of(errorsOnly(400, "something without a type")), 500, "KMSInternalException", "Vault could not process the request."},
+		"HTML":      {of(502, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
+		"nonsense":  {of(200, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -223,7 +226,7 @@ func TestAnswersOnTheWire(t *testing.T) {
 	require.Equal(t, `{"Mac":"AAEC","MacAlgorithm":"HMAC_SHA_256","KeyId":"`+arn+`"}`, w.body)
 	require.Equal(t, 200, w.status)
 	require.Equal(t, []string{"application/x-amz-json-1.1"}, w.header["Content-Type"])
-	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, w.header["x-amzn-RequestId"][0])
+	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, w.requestID())
 	require.Equal(t, fmt.Sprint(len(w.body)), w.header.Get("Content-Length"))
 	require.Equal(t, &vaultCall{
 		method: "POST", path: "kms/generate-mac/alias/payments/a", token: "t0ken",
@@ -447,7 +450,7 @@ func TestNoSecrets(t *testing.T) {
 	require.Equal(t, "VerifyMac", line["operation"])
 	require.Equal(t, "KMSInternalException", line["result"])
 	require.Equal(t, "payments", line["folder"])
-	require.Equal(t, w.header["x-amzn-RequestId"][0], line["request_id"])
+	require.Equal(t, w.requestID(), line["request_id"])
 	answer := httptest.NewRecorder()
 	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	metricsText := answer.Body.String()

@@ -166,16 +166,17 @@ func (c *call) grants(in input, mark byte, path string, query url.Values) (answe
 
 // retireGrant retires a grant by its token, or by its key and id.
 func retireGrant(c *call, in input) (answer, error) {
-	c.resource = "*"
 	fields := c.fields([]string{"GrantToken", "GrantId", "DryRun"}, in)
-	if keyID := in.text("KeyId"); keyID != "" {
+	token, keyID, grantID := in.text("GrantToken"), in.text("KeyId"), in.text("GrantId")
+	// KMS's own text is not on record.
+	if (token == "") != (keyID != "" && grantID != "") || token != "" && keyID+grantID != "" {
+		return nil, kms.Validationf("Specify either GrantToken, or KeyId and GrantId.")
+	}
+	if keyID != "" {
 		if err := c.resolve(keyID, false); err != nil {
 			return nil, err
 		}
 		fields["key_id"] = c.key.native
 	}
-	if err := c.post("retire-grant", fields, nil); err != nil {
-		return nil, err
-	}
-	return nil, nil
+	return nil, c.post("retire-grant", fields, nil)
 }

@@ -72,7 +72,6 @@ var (
 	keyARN    = func(c *call, value any) any { return c.place().keyARN(c.folder.local(stringOf(value))) }
 	asIs      = func(_ *call, value any) any { return value }
 	inMillis  = func(_ *call, value any) any { return milliseconds(timeOf(value)) }
-	inSeconds = func(_ *call, value any) any { return seconds(timeOf(value)) }
 	asInteger = func(_ *call, value any) any {
 		n, _ := value.(float64)
 		return int(n)
