@@ -56,9 +56,14 @@ test-short: ## Run the tests that need no Vault.
 test-race: vault ## Run all tests with the race detector.
 	$(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 
+# On an otherwise idle machine: about ten minutes.
 .PHONY: bench
-bench: vault ## Run the benchmarks.
-	$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
+bench: vault ## Measure against Transit on a real Vault, into docs/performance.md.
+	$(GO) run ./bench -write docs
+
+.PHONY: bench-parts
+bench-parts: ## Run the benchmarks of the parts.
+	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	log "github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -352,4 +353,34 @@ func jsonObject(raw string) (fields, bool) {
 	var data fields
 	err := json.Unmarshal([]byte(raw), &data)
 	return data, err == nil
+}
+
+// Where storage cannot be written, the periodic function does not try.
+func TestPeriodicLeavesReadOnlyNodesAlone(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		state consts.ReplicationState
+	}{
+		{"performance standby", consts.ReplicationPerformanceStandby},
+		{"performance secondary", consts.ReplicationPerformanceSecondary},
+		{"disaster recovery secondary", consts.ReplicationDRSecondary},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			createKey(t, m, "a")
+			macOf(t, m, "a", "m")
+			do(t, m, logical.DeleteOperation, "keys/a", nil)
+			m.clock.advance(31 * day)
+			m.b.System().(*logical.StaticSystemView).ReplicationStateVal = test.state
+			before := storageKeys(t, m, "")
+			m.storage.Underlying().FailPut(true)
+			m.storage.Underlying().FailDelete(true)
+			m.tidy(t)
+			require.Equal(t, before, storageKeys(t, m, ""))
+			require.Nil(t, read(t, m, "keys/a"), "it is gone all the same")
+		})
+	}
 }

@@ -8,6 +8,8 @@ import (
 	log "github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 // countingStorage counts the calls that reach storage: each is a round trip
@@ -174,5 +176,30 @@ func benchmarkRequest(b *testing.B, m *mount, storage logical.Storage, path stri
 		if err != nil || resp.IsError() {
 			b.Fatal(resp, err)
 		}
+	}
+}
+
+// BenchmarkManyKeys uses keys of a large mount uniformly. What grows with their
+// number is misses of the processor's caches, and what the garbage collector
+// walks through.
+func BenchmarkManyKeys(b *testing.B) {
+	for _, keys := range []int{10, 100000} {
+		m := newMount(b)
+		requests := make([]*logical.Request, keys)
+		for i := range requests {
+			id := fmt.Sprintf("team-%03d/key-%06d", i%100, i)
+			m.b.store.publishKey(&key{ID: id, Spec: kms.HMAC256, Origin: kms.OriginKMS, Material: make([]byte, 32), CreationDate: m.clock.now()})
+			requests[i] = &logical.Request{
+				Operation: logical.UpdateOperation, Path: "generate-mac/" + id, Storage: m.storage, Data: overJSON(b, macFields("hello")),
+			}
+		}
+		b.Run(fmt.Sprint(keys), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				resp, err := m.b.HandleRequest(b.Context(), requests[i*7919%keys])
+				if err != nil || resp.IsError() {
+					b.Fatal(resp, err)
+				}
+			}
+		})
 	}
 }

@@ -179,8 +179,8 @@ func TestLeftoverAliasHints(t *testing.T) {
 	})
 }
 
-// The story of a rotation, contract "Rotation": the alias moves with an
-// overlap, and what was tagged before verifies until the overlap ends.
+// The story of a rotation: the alias moves with an overlap, and what was tagged
+// before verifies until the overlap ends.
 func TestRotationWithOverlap(t *testing.T) {
 	t.Parallel()
 	eachCache(t, func(t *testing.T, m *mount) {

@@ -394,3 +394,18 @@ func FuzzGrantToken(f *testing.F) {
 		require.Contains(t, []string{"InvalidGrantTokenException", "ValidationException"}, exceptionType(t, resp, err))
 	})
 }
+
+func TestGrantsPerKey(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "a")
+	for i := range 50_000 {
+		entry := &logical.StorageEntry{Key: grantsOf("a") + fmt.Sprintf("%064x", i), Value: []byte("{}")}
+		require.NoError(t, m.storage.Put(t.Context(), entry))
+	}
+	data := fields{"grantee_principal": "e", "operations": "GenerateMac"}
+	writeRefused(t, m, "create-grant/a", data, "LimitExceededException",
+		"Grants per key quota for this account in this region is 50000, current usage is 50000.")
+	require.NoError(t, m.storage.Delete(t.Context(), grantsOf("a")+fmt.Sprintf("%064x", 0)))
+	write(t, m, "create-grant/a", data)
+}

@@ -59,9 +59,11 @@ var answers = map[string]string{
 	"UOE": "UnsupportedOperationException|%s origin is EXTERNAL which is not valid for this operation.",
 }
 
-// Operation by key state, contract part D with the project's deliberate
-// differences, cell by cell. A cell is the answer, and after ">" the state that
-// the key is in then, where it is another one.
+// Operation by key state, cell by cell: the table of
+// https://docs.aws.amazon.com/kms/latest/developerguide/key-state.html where
+// KMS does as its guide says, and what KMS was seen to do where it does not. A
+// cell is the answer, and after ">" the state that the key is in then, where it
+// is another one.
 func TestOperationsInEveryKeyState(t *testing.T) {
 	t.Parallel()
 	tag, untag := fields{"tags": fields{"k": "v"}}, fields{"tag_keys": "k"}

@@ -38,7 +38,7 @@ func TestCreateAndDescribeEverySpec(t *testing.T) {
 	}
 }
 
-// The members of KeyMetadata by state, contract part G: those that come and go.
+// The members of KMS's KeyMetadata by state: those that come and go.
 func TestDescribeMembersByState(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)

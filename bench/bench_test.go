@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -160,5 +161,25 @@ func TestNumbers(t *testing.T) {
 	for _, bad := range []string{"", "0", "a", "1,"} {
 		_, err := numbers(bad)
 		require.Error(t, err, bad)
+	}
+}
+
+// TestRun runs the whole program on a real Vault, briefly.
+func TestRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs a real Vault server; run without -short")
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "performance.md")
+	require.NoError(t, os.WriteFile(file, []byte(beginMark+endMark), 0o644))
+	o := &options{
+		rounds: 1, duration: 500 * time.Millisecond, clients: []int{1, 4}, keys: 100,
+		only: regexp.MustCompile("^(one|keys|mounts)$"), workload: regexp.MustCompile(""), write: dir,
+	}
+	require.NoError(t, run(t.Context(), o))
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	for _, want := range []string{"Vault 1.", transitOne, emptyOne, engineOne, endpointOne, "100 keys"} {
+		require.Contains(t, string(text), want)
 	}
 }

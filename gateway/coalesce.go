@@ -35,8 +35,8 @@ type macGroup struct {
 // macCoalescer lets concurrent GenerateMac or VerifyMac calls of one group
 // share requests to Vault. A call that finds none of its group in flight goes
 // at once, alone. One that does waits for it to end and then goes together
-// with all others that waited: so nobody waits for a timer, and the busier a
-// key, the fewer requests a call costs.
+// with all others that waited: the busier a key, the fewer requests a call
+// costs.
 type macCoalescer struct {
 	// send makes the request for calls of one group and returns an answer for
 	// each. It must not keep the calls.
@@ -150,9 +150,9 @@ func (m *macCoalescer) take(group macGroup, q *macQueue) []*waitingMac {
 // next shared request begins, at most twice as long as the last one took. A
 // closed loop of many callers would otherwise fall into two halves that take
 // turns, with twice the requests, and it is requests that cost Vault, not the
-// calls in them: 64 callers get a third more done, and wait less. It ends as soon as all of them are back. Where they do not come back, as
-// callers that ask once, it is not tried again for a while; and few callers have
-// little to gain and are never held up.
+// calls in them. It ends as soon as all of them are back. Where they do not
+// come back, as callers that ask once, it is not tried again for a while; and
+// few callers have little to gain and are never held up.
 func (m *macCoalescer) gather(q *macQueue, answered int, took time.Duration) {
 	if answered < minGather {
 		return
@@ -164,6 +164,10 @@ func (m *macCoalescer) gather(q *macQueue, answered int, took time.Duration) {
 		return
 	}
 	before := len(q.waiting)
+	if before >= maxShared {
+		m.mu.Unlock()
+		return
+	}
 	enough := make(chan struct{})
 	q.enough, q.want = enough, min(before+answered, maxShared)
 	m.mu.Unlock()
