@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -124,7 +125,8 @@ func (b *backend) checkFields(req *logical.Request) error {
 		return nil // the framework answers 404
 	}
 	d := framework.FieldData{Raw: req.Data, Schema: path.Fields}
-	for name, value := range req.Data {
+	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
+		value := req.Data[name]
 		if value == nil {
 			delete(req.Data, name) // null and absent are the same, as in KMS
 			continue

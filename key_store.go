@@ -252,7 +252,9 @@ func (st *store) removeAlias(ctx context.Context, s logical.Storage, a *alias) e
 	if err := remove(ctx, s, a.Name); err != nil {
 		return err
 	}
-	return st.dropAliasHint(ctx, s, a.TargetKeyID, a.shortName())
+	// The alias is gone: a hint that stays behind is harmless.
+	_ = st.dropAliasHint(ctx, s, a.TargetKeyID, a.shortName())
+	return nil
 }
 
 func (st *store) dropAliasHint(ctx context.Context, s logical.Storage, keyID, shortName string) error {

@@ -33,6 +33,9 @@ func (b *backend) pathImport() []*framework.Path {
 		}, &framework.PathOperation{
 			Callback: b.pathGetParametersForImport,
 			Summary:  "Get the public key and the token to import key material with (GetParametersForImport).",
+			// A node that cannot store the key pair should not make one.
+			ForwardPerformanceStandby:   true,
+			ForwardPerformanceSecondary: true,
 			Responses: responds(200, "OK", map[string]*framework.FieldSchema{
 				"key_id":              field(framework.TypeString, "The key's id."),
 				"public_key":          field(framework.TypeString, "A DER SubjectPublicKeyInfo in base64."),

@@ -140,21 +140,26 @@ func (b *backend) scheduleDeletion(ctx context.Context, s logical.Storage, id st
 		"deletion_date":          formatTime(k.DeletionDate),
 		"pending_window_in_days": days,
 	}}
-	return resp, b.warnOfAliases(ctx, s, k.ID, resp)
+	b.warnOfAliases(ctx, s, k.ID, resp)
+	return resp, nil
 }
 
-// warnOfAliases names the aliases that a deletion will take along.
-func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id string, resp *logical.Response) error {
+// warnOfAliases names the aliases that a deletion will take along. The deletion
+// is scheduled by now, so it fails no more.
+func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id string, resp *logical.Response) {
 	aliases, err := b.store.aliasesOf(ctx, s, id)
-	if err != nil || len(aliases) == 0 {
-		return err
+	if err != nil {
+		resp.AddWarning("the aliases that point at this key could not be listed; they will be deleted with it")
+		return
+	}
+	if len(aliases) == 0 {
+		return
 	}
 	names := make([]string, len(aliases))
 	for i, a := range aliases {
 		names[i] = a.Name
 	}
 	resp.AddWarning(fmt.Sprintf("aliases point at this key and will be deleted with it: %s", strings.Join(names, ", ")))
-	return nil
 }
 
 func (b *backend) pathCancelKeyDeletion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -841,11 +841,6 @@ func testDenied(t *testing.T, e *endpoint) {
 // use one key only, get their own MACs.
 func testCallers(t *testing.T, e *endpoint) {
 	const callers, tokens = 1000, 10
-	type user struct {
-		client *kms.Client
-		key    string
-		other  string
-	}
 	users := make([]user, tokens)
 	for i := range users {
 		id, _ := create(t, e.root())
@@ -853,27 +848,18 @@ func testCallers(t *testing.T, e *endpoint) {
 path "kms/verify-mac/%s" { capabilities = ["update"] }`, id, id)
 		users[i] = user{client: e.client("", e.vault.TokenFor(t, fmt.Sprint("caller", i), policy)), key: id}
 	}
-	for i := range users {
-		users[i].other = users[(i+1)%tokens].key
-	}
 	var wg sync.WaitGroup
 	macs := make([][]byte, callers)
 	failures := make(chan error, callers)
 	for i := range callers {
 		wg.Go(func() {
 			u, message := users[i%tokens], []byte(fmt.Sprint("message ", i))
-			out, err := generate(u.client, u.key, message)
-			if err == nil {
-				macs[i] = out.Mac
-				_, err = verify(u.client, u.key, message, out.Mac)
-			}
-			if _, wrong := verify(u.client, u.key, message, []byte("wrong")); err == nil && !isType[types.KMSInvalidMacException](wrong) {
-				err = fmt.Errorf("a wrong MAC among right ones: %w", wrong)
-			}
-			if i%10 != 0 { // a refusal takes two requests of its own
-				// nothing more
-			} else if _, denied := generate(u.client, u.other, message); err == nil && !isCode(denied, "AccessDeniedException") {
-				err = fmt.Errorf("another's key: %w", denied)
+			var err error
+			if macs[i], err = u.use(message); err == nil && i/tokens%10 == 0 {
+				_, denied := generate(u.client, users[(i+1)%tokens].key, message)
+				if !isCode(denied, "AccessDeniedException") {
+					err = fmt.Errorf("another's key: %w", denied)
+				}
 			}
 			if err != nil {
 				failures <- fmt.Errorf("caller %d: %w", i, err)
@@ -892,6 +878,27 @@ path "kms/verify-mac/%s" { capabilities = ["update"] }`, id, id)
 			require.Equal(t, out.Mac, macs[i], "caller %d", i)
 		}
 	}
+}
+
+// user is a caller with a token that may use one key.
+type user struct {
+	client *kms.Client
+	key    string
+}
+
+// use makes a MAC and has it and a wrong one verified.
+func (u user) use(message []byte) ([]byte, error) {
+	out, err := generate(u.client, u.key, message)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := verify(u.client, u.key, message, out.Mac); err != nil {
+		return nil, err
+	}
+	if _, err := verify(u.client, u.key, message, []byte("wrong")); !isType[types.KMSInvalidMacException](err) {
+		return nil, fmt.Errorf("a wrong MAC among right ones: %w", err)
+	}
+	return out.Mac, nil
 }
 
 func isType[T any, P typed[T]](err error) bool {
