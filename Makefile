@@ -14,7 +14,7 @@ FUZZTIME ?= 30s
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
 PLUGIN := vault-plugin-secrets-kms-hmac
-LDFLAGS := -s -w -X $(PLUGIN).Version=$(VERSION)
+LDFLAGS := -s -w -X $(PLUGIN).Version=$(VERSION) -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Static programs without paths of the machine that built them: Vault checks

@@ -326,11 +326,14 @@ func (b *backend) rewriteKey(ctx context.Context, s logical.Storage, existing *l
 		changed.Tags = tagMap(tagsFrom(in))
 	}
 	now := b.now()
-	if changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags) {
-		return b.describe(ctx, s, existing, now)
+	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)
+	if !same || isUpdateOnly(d) { // else the same key is asked for again, in whatever state
+		if err := kms.Check("UpdateKeyDescription", existing.facts(now)); err != nil {
+			return nil, err
+		}
 	}
-	if err := kms.Check("UpdateKeyDescription", existing.facts(now)); err != nil {
-		return nil, err
+	if same {
+		return b.describe(ctx, s, existing, now)
 	}
 	live, err := b.store.saveKey(ctx, s, changed)
 	if err != nil {

@@ -583,8 +583,10 @@ func testGrants(t *testing.T, e *endpoint) {
 	require.Equal(t, own.Mac, out.Mac)
 	_, err = grantee.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: &id, Message: []byte("x"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256, GrantTokens: []string{*grant.GrantToken}})
 	require.NoError(t, err)
-	_, err = grantee.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &id})
+	_, err = grantee.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &id, GrantTokens: []string{*grant.GrantToken}})
 	require.NoError(t, err)
+	_, err = grantee.VerifyMac(ctx, &kms.VerifyMacInput{KeyId: &id, Message: []byte("x"), Mac: own.Mac, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, GrantTokens: []string{"nonsense"}})
+	require.Error(t, err)
 	_, err = verify(grantee, id, []byte("x"), own.Mac)
 	requireCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+account+":user/AKIDEXAMPLE is not authorized to perform: kms:VerifyMac on resource: "+arn+" because no identity-based policy allows the kms:VerifyMac action")
 

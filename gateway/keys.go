@@ -112,8 +112,8 @@ func newKeyID(multiRegion bool) string {
 	return id
 }
 
-func describeKey(c *call, in input) (answer, error) {
-	m, err := c.describe(in.list("GrantTokens"))
+func describeKey(c *call, _ input) (answer, error) {
+	m, err := c.describe()
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func describeKey(c *call, in input) (answer, error) {
 // describe reads the call's key. An alias takes one request where the caller
 // may read keys/alias/..., and two where its policies are written for the
 // alias and for the key.
-func (c *call) describe(grantTokens []any) (*metadata, error) {
+func (c *call) describe() (*metadata, error) {
 	m, err := c.read()
 	if forbidden(err) && c.key.alias {
 		var viaAlias *metadata
@@ -132,7 +132,7 @@ func (c *call) describe(grantTokens []any) (*metadata, error) {
 		}
 	}
 	if forbidden(err) {
-		m, err = c.readGranted(grantTokens, err)
+		m, err = c.readGranted(err)
 	}
 	return m, err
 }
@@ -178,14 +178,11 @@ func (c *call) readByAlias(denied error) (*metadata, error) {
 	return &m, nil
 }
 
-// readGranted reads the key by grace of a grant.
-func (c *call) readGranted(grantTokens []any, denied error) (*metadata, error) {
-	fields := map[string]any{}
-	if len(grantTokens) > 0 {
-		fields["grant_tokens"] = grantTokens
-	}
+// readGranted reads the key by grace of a grant. Grants are in force at once,
+// so it needs no grant token, and the mount takes none there.
+func (c *call) readGranted(denied error) (*metadata, error) {
 	var m metadata
-	if err := c.post("granted/describe-key/"+c.key.native, fields, &m); err != nil {
+	if err := c.post("granted/describe-key/"+c.key.native, nil, &m); err != nil {
 		if forbidden(err) {
 			return nil, denied
 		}

@@ -87,7 +87,7 @@ func decrypt(c *call, in input) (answer, error) {
 	if err := c.resolve(keyID, true); err != nil {
 		return nil, err
 	}
-	if _, err := c.describe(nil); err != nil {
+	if _, err := c.describe(); err != nil {
 		return nil, err
 	}
 	return nil, &kms.Exception{
