@@ -51,7 +51,6 @@ func Serve(tlsProvider func() (*tls.Config, error)) error {
 				// pings by which gRPC would find out itself.
 				grpc.InitialWindowSize(window),
 				grpc.InitialConnWindowSize(4*window),
-				grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))),
 			))
 		},
 	})

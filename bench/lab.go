@@ -23,6 +23,10 @@ import (
 
 const (
 	emptyName = "empty-plugin"
+	// manyName is the engine under another name, which makes Vault run another
+	// process for it: the keys of a large mount weigh on the garbage collection
+	// of all mounts in its process.
+	manyName = "many-keys"
 	// keyName is the key of those workloads that need only one.
 	keyName = "payments/tokens"
 	// mounts are those of the engine, all served by one process.
@@ -61,9 +65,11 @@ func newLab(ctx context.Context, manyKeys int, progress io.Writer) (_ *lab, err 
 	if err != nil {
 		return nil, err
 	}
+	many := engine
+	many.Name = manyName
 	l := &lab{}
 	l.server, err = testvault.Start(ctx, testvault.Config{
-		Plugins:  []testvault.Plugin{engine, {Name: emptyName, Version: "v0.0.0", Path: empty}},
+		Plugins:  []testvault.Plugin{engine, many, {Name: emptyName, Version: "v0.0.0", Path: empty}},
 		LogLevel: "warn",
 		Progress: progress,
 	})
@@ -106,7 +112,7 @@ func (l *lab) stop() {
 }
 
 func (l *lab) mount(ctx context.Context) error {
-	types := map[string]string{"transit": "transit", "empty": emptyName, "kms": testvault.EngineName, "many": testvault.EngineName}
+	types := map[string]string{"transit": "transit", "empty": emptyName, "kms": testvault.EngineName, "many": manyName}
 	for i := range mounts {
 		types[mountName(i)] = testvault.EngineName
 	}
@@ -130,6 +136,9 @@ func (l *lab) createKeys(ctx context.Context, many int, progress io.Writer) erro
 		return err
 	}
 	paths := []string{"kms/keys/" + keyName}
+	for i := range fewKeys {
+		paths = append(paths, "kms/keys/"+manyKeyName(i))
+	}
 	for i := range mounts {
 		paths = append(paths, mountName(i)+"/keys/"+keyName)
 	}

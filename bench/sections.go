@@ -151,13 +151,14 @@ func (l *lab) keysSection(many int) section {
 		id: "keys", title: "Keys in use, uniformly", clients: []int{16},
 		goals: []goal{{workload: name(many), against: name(fewKeys), clients: 16, ratio: 0.9}},
 	}
-	for _, n := range []int{fewKeys, many} {
+	use := func(mount string, n int) *workload {
 		var requests []vaultRequest
 		for i := range n {
-			requests = append(requests, generate("many", manyKeyName(i), message(messageBytes)))
+			requests = append(requests, generate(mount, manyKeyName(i), message(messageBytes)))
 		}
-		s.workloads = append(s.workloads, l.vaultWorkload(name(n), 1, requests))
+		return l.vaultWorkload(name(n), 1, requests)
 	}
+	s.workloads = []*workload{use("kms", fewKeys), use("many", many)}
 	return s
 }
 
