@@ -133,13 +133,6 @@ func (s *model) create(id, spec, origin string) string {
 }
 
 func (s *model) describe(id, description string) string {
-	k, ok := s.keys[id]
-	switch {
-	case !ok:
-		return "NotFoundException"
-	case k.description == description:
-		return ""
-	}
 	return s.change(id, func(k *modelKey) string { k.description = description; return "" }, "Enabled", "Disabled", "PendingImport")
 }
 
