@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"maps"
 	"slices"
-	"strings"
-	"unicode"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -20,7 +18,7 @@ func modelInput(operation string, d *framework.FieldData, extra map[string]any) 
 	in := map[string]any{}
 	members, _ := kms.Input(operation)
 	for _, member := range members {
-		name := snakeCase(member.Name)
+		name := kms.FieldName(member.Name)
 		if d.Schema[name] == nil {
 			continue
 		}
@@ -92,18 +90,6 @@ func tagsFrom(in map[string]any) []kms.Tag {
 func text(in map[string]any, member string) string {
 	value, _ := in[member].(string)
 	return value
-}
-
-// snakeCase turns a member's name into a field's: KeyId into key_id.
-func snakeCase(name string) string {
-	var out strings.Builder
-	for i, r := range name {
-		if unicode.IsUpper(r) && i > 0 {
-			out.WriteByte('_')
-		}
-		out.WriteRune(unicode.ToLower(r))
-	}
-	return out.String()
 }
 
 // pageFields are the fields with which lists are paged.

@@ -131,7 +131,7 @@ func (b *backend) pathImportKeyMaterial(ctx context.Context, req *logical.Reques
 	k, err := b.changeKey(ctx, req.Storage, "ImportKeyMaterial", d.Get("key_id").(string), func(k *key, now time.Time) (bool, error) {
 		for _, member := range []string{"ImportType", "KeyMaterialId", "KeyMaterialDescription"} {
 			if in[member] != nil {
-				return false, kms.NotForHMACImport(lowerFirst(member), k.Spec)
+				return false, kms.NotForHMACImport(member, k.Spec)
 			}
 		}
 		validTo, _ := in["ValidTo"].(time.Time)
@@ -154,8 +154,6 @@ func (b *backend) pathImportKeyMaterial(ctx context.Context, req *logical.Reques
 	}
 	return b.keyStateResponse(k), nil
 }
-
-func lowerFirst(s string) string { return string(s[0]|0x20) + s[1:] }
 
 // unwrap checks the token and returns the key material that came encrypted.
 func (b *backend) unwrap(ctx context.Context, s logical.Storage, k *key, in map[string]any, now time.Time) ([]byte, error) {
@@ -212,7 +210,7 @@ func (b *backend) pathDeleteImportedKeyMaterial(ctx context.Context, req *logica
 	}
 	k, err := b.changeKey(ctx, req.Storage, "DeleteImportedKeyMaterial", d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
 		if in["KeyMaterialId"] != nil {
-			return false, kms.NotForHMACImport("keyMaterialId", k.Spec)
+			return false, kms.NotForHMACImport("KeyMaterialId", k.Spec)
 		}
 		changed := len(k.Material) > 0
 		k.dropMaterial()

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"vault-plugin-secrets-kms-hmac/kms"
@@ -207,25 +206,4 @@ func parseEpoch(number string) (time.Time, bool) {
 	whole, fraction := math.Modf(seconds)
 	// A float64 of today's epoch seconds is good for microseconds.
 	return time.Unix(int64(whole), int64(fraction*1e6)*1e3).UTC(), true
-}
-
-// snake turns a member's name into the native field's: DryRun, dry_run.
-func snake(name string) string { return separate(name, '_') }
-
-// kebab turns an operation's name into its native path: EnableKey, enable-key.
-func kebab(name string) string { return separate(name, '-') }
-
-func separate(name string, separator byte) string {
-	var b strings.Builder
-	for i := range len(name) {
-		c := name[i]
-		if 'A' <= c && c <= 'Z' {
-			if i > 0 {
-				b.WriteByte(separator)
-			}
-			c += 'a' - 'A'
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
 }

@@ -168,8 +168,8 @@ func TestIsBlobIsBase64(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	require.Equal(t, "pending_window_in_days", snake("PendingWindowInDays"))
-	require.Equal(t, "generate-data-key-pair-without-plaintext", kebab("GenerateDataKeyPairWithoutPlaintext"))
+	require.Equal(t, "pending_window_in_days", kms.FieldName("PendingWindowInDays"))
+	require.Equal(t, "generate-data-key-pair-without-plaintext", kms.PathName("GenerateDataKeyPairWithoutPlaintext"))
 }
 
 func TestEveryOperationIsInTheTable(t *testing.T) {

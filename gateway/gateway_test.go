@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 const (
@@ -276,7 +278,7 @@ func TestGranted(t *testing.T) {
 	} {
 		w := post(g, "/", operation, body, "X-Amz-Security-Token", "grantee")
 		require.Equal(t, 200, w.status, w.body)
-		require.Equal(t, "kms/granted/"+kebab(operation)+"/k", f.last(t).path)
+		require.Equal(t, "kms/granted/"+kms.PathName(operation)+"/k", f.last(t).path)
 
 		w = post(g, "/", operation, body, "X-Amz-Security-Token", "other")
 		require.Contains(t, w.body, `"AccessDeniedException"`)

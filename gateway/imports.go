@@ -5,18 +5,14 @@ import (
 )
 
 // notForHMAC are the members of the import operations that are for keys with
-// several materials, by the names by which KMS refuses them.
-var notForHMAC = []struct{ member, refused string }{
-	{"ImportType", "importType"},
-	{"KeyMaterialDescription", "keyMaterialDescription"},
-	{"KeyMaterialId", "keyMaterialId"},
-}
+// several materials.
+var notForHMAC = []string{"ImportType", "KeyMaterialDescription", "KeyMaterialId"}
 
 // importKeyMaterial is ImportKeyMaterial and DeleteImportedKeyMaterial.
 func importKeyMaterial(c *call, in input) (answer, error) {
-	for _, m := range notForHMAC {
-		if _, given := in[m.member]; given {
-			return nil, c.refuseImportMember(m.refused)
+	for _, member := range notForHMAC {
+		if _, given := in[member]; given {
+			return nil, c.refuseImportMember(member)
 		}
 	}
 	return c.simple(c.op, in)

@@ -180,7 +180,7 @@ func init() {
 			op.method = http.MethodPost
 		}
 		if op.path == "" {
-			op.path = kebab(name)
+			op.path = kms.PathName(name)
 		}
 	}
 }
@@ -224,7 +224,7 @@ func (c *call) fields(members []string, in input) map[string]any {
 	fields := make(map[string]any, len(members))
 	for _, name := range members {
 		if value, ok := in[name]; ok {
-			fields[snake(name)] = c.nativeValue(name, value)
+			fields[kms.FieldName(name)] = c.nativeValue(name, value)
 		}
 	}
 	return fields
@@ -256,7 +256,7 @@ func (c *call) answer(outputs []output, fields map[string]any) answer {
 	}
 	out := make(answer, 0, len(outputs))
 	for _, o := range outputs {
-		if value, ok := fields[snake(o.name)]; ok && value != nil {
+		if value, ok := fields[kms.FieldName(o.name)]; ok && value != nil {
 			out = append(out, field{o.name, o.convert(c, value)})
 		}
 	}

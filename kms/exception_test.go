@@ -51,7 +51,7 @@ func TestExceptions(t *testing.T) {
 		{"grant id", InvalidGrantID(), "InvalidGrantIdException", "The grant ID is not valid.", "", ""},
 		{"no grant", GrantNotFound("00ff"), "NotFoundException", "Grant ID 00ff not found", "", ""},
 		{"grant constraints", GrantConstraintsRefused().(*Exception), "ValidationException", "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.", "", ""},
-		{"import member", NotForHMACImport("importType", HMAC224).(*Exception), "ValidationException", "Input parameter importType cannot be used with HMAC_224 imported keys.", "", ""},
+		{"import member", NotForHMACImport("ImportType", HMAC224).(*Exception), "ValidationException", "Input parameter importType cannot be used with HMAC_224 imported keys.", "", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

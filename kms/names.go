@@ -51,6 +51,30 @@ func CheckAliasName(name string) error {
 	return nil
 }
 
+// FieldName returns the native API's name of a member of the KMS API model:
+// KeyId is key_id.
+func FieldName(member string) string { return separate(member, '_') }
+
+// PathName returns the name of an operation as the AWS CLI and the native API
+// spell it: EnableKey is enable-key.
+func PathName(operation string) string { return separate(operation, '-') }
+
+// separate puts a separator before each capital but the first, in lower case.
+func separate(name string, separator byte) string {
+	var out strings.Builder
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			if i > 0 {
+				out.WriteByte(separator)
+			}
+			c += 'a' - 'A'
+		}
+		out.WriteByte(c)
+	}
+	return out.String()
+}
+
 // Folder returns the first segment of a key id, or of an alias name after its
 // prefix, where more follow it; "" for a name that is in no folder.
 func Folder(name string) string {

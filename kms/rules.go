@@ -248,9 +248,9 @@ func CheckExpiration(model string, validTo, now time.Time) (string, time.Time, e
 }
 
 // NotForHMACImport refuses the members of ImportKeyMaterial that are for keys
-// with several materials. The member is named in lower camel case.
+// with several materials.
 func NotForHMACImport(member string, spec KeySpec) error {
-	return Validationf("Input parameter %s cannot be used with %s imported keys.", member, spec)
+	return Validationf("Input parameter %s cannot be used with %s imported keys.", lowerFirst(member), spec)
 }
 
 // CheckMaterialLength refuses imported material that is shorter than the
