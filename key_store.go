@@ -192,7 +192,6 @@ func (st *store) saveKey(ctx context.Context, s logical.Storage, k *key) (*liveK
 func (st *store) removeKey(ctx context.Context, s logical.Storage, id string) error {
 	defer st.names.changed()
 	st.keys.Remove(id)
-	st.usages.forget(id)
 	return remove(ctx, s, keyPrefix+id)
 }
 

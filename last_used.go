@@ -80,8 +80,6 @@ func (t *usageTable) of(keyID string) *usage {
 	return u.(*usage)
 }
 
-func (t *usageTable) forget(keyID string) { t.byKey.Delete(keyID) }
-
 // lastUse returns the last known use of a key: what this node saw, or else
 // what a flush has stored, up to usageFlushInterval old.
 func (t *usageTable) lastUse(ctx context.Context, s logical.Storage, k *liveKey) (lastUse, error) {
@@ -144,8 +142,8 @@ func mergeUses(ctx context.Context, s logical.Storage, storageKey string, uses m
 	return put(ctx, s, storageKey, shard)
 }
 
-// forgetStored removes a deleted key from its shard.
-func (t *usageTable) forgetStored(ctx context.Context, s logical.Storage, keyID string) error {
+// forget removes a deleted key from the table and from its stored shard.
+func (t *usageTable) forget(ctx context.Context, s logical.Storage, keyID string) error {
 	t.flushing.Lock()
 	defer t.flushing.Unlock()
 	t.byKey.Delete(keyID)

@@ -21,22 +21,8 @@ type result struct {
 	err   error
 }
 
-// items returns the items of the batch in order.
-func (r *macRequest) items() func(yield func(int, item) bool) {
-	return func(yield func(int, item) bool) {
-		n, _ := r.batchSize()
-		for i := range n {
-			if !yield(i, r.item(i)) {
-				return
-			}
-		}
-	}
-}
-
-func (r *macRequest) item(i int) item {
-	if r.batch != nil {
-		return objectItem(r.operation, r.batch[i])
-	}
+// compactItem returns the item at an index of the compact form.
+func (r *macRequest) compactItem(i int) item {
 	it := item{message: &r.messages.values[i]}
 	if r.macs != nil {
 		it.mac = &r.macs.values[i]
@@ -83,7 +69,8 @@ func (r *macRequest) answerBatch(t *macTarget, work func(item) result) (map[stri
 
 func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]map[string]any, error) {
 	results := make([]map[string]any, 0, len(r.batch))
-	for _, it := range r.items() {
+	for _, object := range r.batch {
+		it := objectItem(r.operation, object)
 		res := runItem(it, work)
 		answer := map[string]any{}
 		if it.reference != nil {
@@ -112,8 +99,8 @@ func (r *macRequest) compactResults(t *macTarget, work func(item) result, data m
 	values := make([]string, 0, len(r.messages.values))
 	keyIDs := make([]string, 0, len(t.previous))
 	failures := map[string]any{}
-	for i, it := range r.items() {
-		res := runItem(it, work)
+	for i := range r.messages.values {
+		res := runItem(r.compactItem(i), work)
 		ex, err := exceptionOf(res.err)
 		if err != nil {
 			return err

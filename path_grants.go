@@ -38,7 +38,7 @@ func (b *backend) pathGrants() []*framework.Path {
 		"grant_tokens":       {Type: framework.TypeCommaStringSlice, Description: "Up to 10 grant tokens."},
 	})
 	return []*framework.Path{
-		b.keyOperation("create-grant", "create", "grant", createFields, &framework.PathOperation{
+		keyOperation("create-grant", "create", "grant", createFields, &framework.PathOperation{
 			Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				return b.createGrant(ctx, req, d, d.Get("key_id").(string), nil)
 			},
@@ -82,7 +82,7 @@ func (b *backend) pathGrants() []*framework.Path {
 			HelpSynopsis:    "List the grants that an entity may retire (ListRetirableGrants).",
 			HelpDescription: strings.TrimSpace(listGrantsHelp),
 		},
-		b.keyOperation("revoke-grant", "revoke", "grant", merge(dryRun, grantID), &framework.PathOperation{
+		keyOperation("revoke-grant", "revoke", "grant", merge(dryRun, grantID), &framework.PathOperation{
 			Callback:  b.pathRevokeGrant,
 			Summary:   "Revoke a grant of a key (RevokeGrant).",
 			Responses: noContent(),

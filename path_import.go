@@ -21,7 +21,7 @@ import (
 
 func (b *backend) pathImport() []*framework.Path {
 	return []*framework.Path{
-		b.keyOperation("get-parameters-for-import", "get", "parameters-for-import", map[string]*framework.FieldSchema{
+		keyOperation("get-parameters-for-import", "get", "parameters-for-import", map[string]*framework.FieldSchema{
 			"wrapping_algorithm": {
 				Type: framework.TypeString, Required: true, AllowedValues: []any{kms.WrapOAEPSHA256, kms.WrapOAEPSHA1},
 				Description: "How you will encrypt the key material: RSAES_OAEP_SHA_256 or RSAES_OAEP_SHA_1.",
@@ -43,7 +43,7 @@ func (b *backend) pathImport() []*framework.Path {
 				"parameters_valid_to": field(framework.TypeTime, "Until when the two are good: 24 hours."),
 			}),
 		}, getParametersHelp),
-		b.keyOperation("import-key-material", "import", "key-material", map[string]*framework.FieldSchema{
+		keyOperation("import-key-material", "import", "key-material", map[string]*framework.FieldSchema{
 			"import_token": {
 				Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 				Description: "The token that get-parameters-for-import answered for this key.",
@@ -68,7 +68,7 @@ func (b *backend) pathImport() []*framework.Path {
 			Summary:   "Import key material into a key with origin EXTERNAL (ImportKeyMaterial).",
 			Responses: responds(200, "OK", keyStateSchema()),
 		}, importHelp),
-		b.keyOperation("delete-imported-key-material", "delete", "imported-key-material", map[string]*framework.FieldSchema{
+		keyOperation("delete-imported-key-material", "delete", "imported-key-material", map[string]*framework.FieldSchema{
 			"key_material_id": {Type: framework.TypeString, Description: "Not for HMAC keys."},
 		}, &framework.PathOperation{
 			Callback:  b.pathDeleteImportedKeyMaterial,

@@ -20,22 +20,22 @@ func (b *backend) pathKeyState() []*framework.Path {
 		},
 	}
 	return []*framework.Path{
-		b.keyOperation("enable-key", "enable", "key", nil, &framework.PathOperation{
+		keyOperation("enable-key", "enable", "key", nil, &framework.PathOperation{
 			Callback:  b.pathEnableKey,
 			Summary:   "Enable a disabled key (EnableKey).",
 			Responses: noContent(),
 		}, enableHelp),
-		b.keyOperation("disable-key", "disable", "key", nil, &framework.PathOperation{
+		keyOperation("disable-key", "disable", "key", nil, &framework.PathOperation{
 			Callback:  b.pathDisableKey,
 			Summary:   "Disable a key until it is enabled again (DisableKey).",
 			Responses: noContent(),
 		}, disableHelp),
-		b.keyOperation("schedule-key-deletion", "schedule", "key-deletion", window, &framework.PathOperation{
+		keyOperation("schedule-key-deletion", "schedule", "key-deletion", window, &framework.PathOperation{
 			Callback:  b.pathScheduleKeyDeletion,
 			Summary:   "Let a key cease to exist after a waiting period (ScheduleKeyDeletion).",
 			Responses: responds(200, "OK", scheduledSchema()),
 		}, scheduleHelp),
-		b.keyOperation("cancel-key-deletion", "cancel", "key-deletion", nil, &framework.PathOperation{
+		keyOperation("cancel-key-deletion", "cancel", "key-deletion", nil, &framework.PathOperation{
 			Callback:  b.pathCancelKeyDeletion,
 			Summary:   "Cancel the deletion of a key (CancelKeyDeletion).",
 			Responses: responds(200, "OK", keyStateSchema()),
@@ -45,7 +45,7 @@ func (b *backend) pathKeyState() []*framework.Path {
 
 // keyOperation is the path of a KMS operation on one key, named like the
 // operation in the AWS CLI.
-func (b *backend) keyOperation(name, verb, suffix string, fields map[string]*framework.FieldSchema, op *framework.PathOperation, help string) *framework.Path {
+func keyOperation(name, verb, suffix string, fields map[string]*framework.FieldSchema, op *framework.PathOperation, help string) *framework.Path {
 	return &framework.Path{
 		Pattern: name + `/(?P<key_id>.+)`,
 		DisplayAttrs: &framework.DisplayAttributes{

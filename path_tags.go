@@ -13,7 +13,7 @@ import (
 
 func (b *backend) pathTags() []*framework.Path {
 	return []*framework.Path{
-		b.keyOperation("tag-resource", "tag", "key", map[string]*framework.FieldSchema{
+		keyOperation("tag-resource", "tag", "key", map[string]*framework.FieldSchema{
 			"tags": {
 				Type: framework.TypeKVPairs, Required: true,
 				Description: "The tags to add, as a map or as repeated tags=key=value. Keys have 1 to 128 characters, values up to 256.",
@@ -23,7 +23,7 @@ func (b *backend) pathTags() []*framework.Path {
 			Summary:   "Add tags to a key, or change their values (TagResource).",
 			Responses: noContent(),
 		}, tagHelp),
-		b.keyOperation("untag-resource", "untag", "key", map[string]*framework.FieldSchema{
+		keyOperation("untag-resource", "untag", "key", map[string]*framework.FieldSchema{
 			"tag_keys": {
 				Type: framework.TypeCommaStringSlice, Required: true,
 				Description: "The keys of the tags to remove.",

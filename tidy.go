@@ -96,7 +96,7 @@ func (b *backend) purgeLocked(ctx context.Context, s logical.Storage, id string,
 	if err := b.purgeGrants(ctx, s, id); err != nil {
 		return true, nil, err
 	}
-	if err := b.store.usages.forgetStored(ctx, s, id); err != nil {
+	if err := b.store.usages.forget(ctx, s, id); err != nil {
 		return true, nil, err
 	}
 	return true, nil, b.store.removeKey(ctx, s, id)

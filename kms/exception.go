@@ -18,7 +18,6 @@ const (
 	TypeIncorrectKey         = "IncorrectKeyException"
 	TypeIncorrectKeyMaterial = "IncorrectKeyMaterialException"
 	TypeInternal             = "KMSInternalException"
-	TypeInvalidAliasName     = "InvalidAliasNameException"
 	TypeInvalidArn           = "InvalidArnException"
 	TypeInvalidCiphertext    = "InvalidCiphertextException"
 	TypeInvalidGrantID       = "InvalidGrantIdException"

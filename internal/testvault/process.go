@@ -56,12 +56,6 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err waits for the end of the process and returns what [exec.Cmd.Wait] said.
-func (p *Process) Err() error {
-	<-p.done
-	return p.err
-}
-
 // Stop asks the process to end, and kills it when it does not. It returns when
 // the process is gone. Stopping a process that has ended does nothing.
 func (p *Process) Stop() {

@@ -64,17 +64,6 @@ func EngineFor(tb testing.TB, version string) Plugin {
 	return plugin
 }
 
-// BuildFor is [Build] for a test.
-func BuildFor(tb testing.TB, pkg string) string {
-	tb.Helper()
-	skipIfShort(tb)
-	path, err := Build(tb.Context(), pkg)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return path
-}
-
 // TokenFor is [Server.Token] for a test.
 func (s *Server) TokenFor(tb testing.TB, policy, hcl string) string {
 	tb.Helper()
