@@ -76,9 +76,16 @@ func newBackend() *backend {
 // and path_mac.go's handlers, which end in the same functions.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
 	defer b.recoverPanic(&resp, &err)
-	if data, ok := flatData(ctx); ok {
-		req.Data = data
+	x := exchangeOf(ctx)
+	if x != nil && x.data != nil {
+		req.Data = x.data
 	}
+	resp, err = b.handleRequest(ctx, req)
+	x.takeTexts(resp)
+	return resp, err
+}
+
+func (b *backend) handleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if req.Operation == logical.UpdateOperation {
 		if name, ok := strings.CutPrefix(req.Path, generateMacPath); ok {
 			return answer(b.generateMac(ctx, req, name, nil))

@@ -69,7 +69,7 @@ func anyList(values []string) []any {
 func decodeBase64(name, value string) ([]byte, error) {
 	blob, err := base64.StdEncoding.DecodeString(value)
 	if err != nil {
-		return nil, kms.Validationf("%s must be standard base64", name)
+		return nil, notBase64(name, value)
 	}
 	return blob, nil
 }

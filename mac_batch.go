@@ -1,31 +1,69 @@
 package kmshmac
 
 import (
+	"encoding/base64"
 	"errors"
 	"strconv"
+	"strings"
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 // item is one message of a batch, and for verification its MAC, in base64.
 type item struct {
-	message, mac *string
+	message, mac encoded
 	reference    any
 	err          error // the item is not even an object, say
 }
 
-// result is what became of an item.
+// result is what became of an item. It is good until the next item.
 type result struct {
 	keyID string
-	mac   string // of generate-mac
+	mac   []byte // of generate-mac, in base64
 	err   error
 }
 
-// compactItem returns the item at an index of the compact form.
-func (r *macRequest) compactItem(i int) item {
-	it := item{message: &r.messages.values[i]}
+// compact is a list of blobs in base64, in the shape in which it came: a list,
+// or one comma-separated string, which is neither split nor copied again.
+type compact struct {
+	size   int
+	list   []any // from the next value on
+	joined bool
+	text   string // the same
+}
+
+func compactField(name string, value any) (*compact, error) {
+	switch value := value.(type) {
+	case string:
+		return &compact{size: strings.Count(value, ",") + 1, joined: true, text: value}, nil
+	case []any:
+		for _, element := range value {
+			if _, ok := element.(string); !ok {
+				return nil, kms.Validationf("%s must hold strings only", name)
+			}
+		}
+		return &compact{size: len(value), list: value}, nil
+	}
+	return nil, kms.Validationf("%s must be a list of strings or one comma-separated string", name)
+}
+
+// next returns one value after the other, size times.
+func (c *compact) next() encoded {
+	var value string
+	if c.joined {
+		value, c.text, _ = strings.Cut(c.text, ",")
+	} else {
+		value, _ = c.list[0].(string)
+		c.list = c.list[1:]
+	}
+	return encoded{value, true}
+}
+
+// nextItem returns one item of the compact form after the other.
+func (r *macRequest) nextItem() item {
+	it := item{message: r.messages.next()}
 	if r.macs != nil {
-		it.mac = &r.macs.values[i]
+		it.mac = r.macs.next()
 	}
 	return it
 }
@@ -44,9 +82,9 @@ func objectItem(operation string, value any) item {
 		var err error
 		switch {
 		case name == "message":
-			it.message, err = stringField(name, value)
+			it.message, err = blobField(name, value)
 		case name == "mac" && operation == opVerifyMac:
-			it.mac, err = stringField(name, value)
+			it.mac, err = blobField(name, value)
 		case name != "reference":
 			err = unknownField(name, []string{"message", "mac", "reference"})
 		}
@@ -85,7 +123,7 @@ func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]map[
 		case r.operation == opVerifyMac:
 			answer["mac_valid"] = true
 		default:
-			answer["mac"] = res.mac
+			answer["mac"] = string(res.mac)
 		}
 		if ex == nil && len(t.previous) > 0 {
 			answer["key_id"] = res.keyID
@@ -96,11 +134,11 @@ func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]map[
 }
 
 func (r *macRequest) compactResults(t *macTarget, work func(item) result, data map[string]any) error {
-	values := make([]string, 0, len(r.messages.values))
-	keyIDs := make([]string, 0, len(t.previous))
+	values := make(plainText, 0, r.messages.size*(base64.StdEncoding.EncodedLen(t.Spec.Bytes())+1))
+	var keyIDs plainText
 	failures := map[string]any{}
-	for i := range r.messages.values {
-		res := runItem(r.compactItem(i), work)
+	for i := range r.messages.size {
+		res := runItem(r.nextItem(), work)
 		ex, err := exceptionOf(res.err)
 		if err != nil {
 			return err
@@ -108,20 +146,24 @@ func (r *macRequest) compactResults(t *macTarget, work func(item) result, data m
 		if ex != nil {
 			failures[strconv.Itoa(i)] = itemError(ex)
 		}
-		values = append(values, r.compactValue(res, ex))
+		if i > 0 {
+			values, keyIDs = append(values, ','), append(keyIDs, ',')
+		}
+		if r.operation == opVerifyMac {
+			values = strconv.AppendBool(values, ex == nil)
+		} else {
+			values = append(values, res.mac...)
+		}
 		if len(t.previous) > 0 {
-			keyIDs = append(keyIDs, res.keyID)
+			keyIDs = append(keyIDs, res.keyID...)
 		}
 	}
-	name := "macs"
 	if r.operation == opVerifyMac {
-		name = "macs_valid"
+		data["macs_valid"] = r.messages.verdicts(values)
+	} else {
+		data["macs"] = r.messages.answer(values)
 	}
-	data[name] = r.messages.answer(values)
-	if r.operation == opVerifyMac && !r.messages.joined {
-		data[name] = verdicts(values)
-	}
-	if len(keyIDs) > 0 {
+	if len(t.previous) > 0 {
 		data["key_ids"] = r.messages.answer(keyIDs)
 	}
 	if len(failures) > 0 {
@@ -130,19 +172,24 @@ func (r *macRequest) compactResults(t *macTarget, work func(item) result, data m
 	return nil
 }
 
-func (r *macRequest) compactValue(res result, ex *kms.Exception) string {
-	if r.operation == opVerifyMac {
-		return strconv.FormatBool(ex == nil)
+// answer returns comma-separated values in the shape of c.
+func (c *compact) answer(values plainText) any {
+	if c.joined {
+		return values
 	}
-	return res.mac
+	return strings.Split(string(values), ",")
 }
 
-func verdicts(values []string) []bool {
-	out := make([]bool, len(values))
-	for i, value := range values {
-		out[i] = value == "true"
+// verdicts is answer for values that are true or false.
+func (c *compact) verdicts(values plainText) any {
+	if c.joined {
+		return values
 	}
-	return out
+	verdicts := make([]bool, 0, c.size)
+	for value := range strings.SplitSeq(string(values), ",") {
+		verdicts = append(verdicts, value == "true")
+	}
+	return verdicts
 }
 
 func runItem(it item, work func(item) result) result {

@@ -34,23 +34,15 @@ type macRequest struct {
 	dryRun      bool
 	grantTokens []string
 
-	message, mac   *string
+	message, mac   encoded
 	batch          []any // batch_input; nil unless given
 	messages, macs *compact
 }
 
-// compact is a list of strings in the shape in which it came.
-type compact struct {
-	values []string
-	joined bool // came, and is answered, as one comma-separated string
-}
-
-// answer returns values in the shape of c.
-func (c *compact) answer(values []string) any {
-	if c.joined {
-		return strings.Join(values, ",")
-	}
-	return values
+// encoded is a blob in base64, as it arrived.
+type encoded struct {
+	text  string
+	given bool
 }
 
 // parseMacRequest takes a request apart without building what it does not
@@ -74,11 +66,13 @@ func parseMacRequest(operation, key string, data map[string]any) (*macRequest, e
 func (r *macRequest) set(name string, value any) (err error) {
 	switch name {
 	case "message":
-		r.message, err = stringField(name, value)
+		r.message, err = blobField(name, value)
 	case "mac":
-		r.mac, err = stringField(name, value)
+		r.mac, err = blobField(name, value)
 	case "mac_algorithm":
-		r.algorithm, err = stringField(name, value)
+		var algorithm string
+		algorithm, err = stringField(name, value)
+		r.algorithm = &algorithm
 	case "dry_run":
 		if r.dryRun, err = parseutil.ParseBool(value); err != nil {
 			err = kms.Validationf("dry_run must be true or false")
@@ -101,43 +95,30 @@ func (r *macRequest) set(name string, value any) (err error) {
 	return err
 }
 
-func stringField(name string, value any) (*string, error) {
+func stringField(name string, value any) (string, error) {
 	s, ok := value.(string)
 	if !ok {
-		return nil, kms.Validationf("%s must be of type string", name)
+		return "", kms.Validationf("%s must be of type string", name)
 	}
-	return &s, nil
+	return s, nil
 }
 
-func compactField(name string, value any) (*compact, error) {
-	switch value := value.(type) {
-	case string:
-		return &compact{values: strings.Split(value, ","), joined: true}, nil
-	case []any:
-		c := &compact{values: make([]string, len(value))}
-		for i, element := range value {
-			s, ok := element.(string)
-			if !ok {
-				return nil, kms.Validationf("%s must hold strings only", name)
-			}
-			c.values[i] = s
-		}
-		return c, nil
-	}
-	return nil, kms.Validationf("%s must be a list of strings or one comma-separated string", name)
+func blobField(name string, value any) (encoded, error) {
+	s, err := stringField(name, value)
+	return encoded{s, true}, err
 }
 
 // checkForm refuses a mixture of the three forms, and batches of a wrong size.
 func (r *macRequest) checkForm() error {
-	single := r.message != nil || r.mac != nil
+	single := r.message.given || r.mac.given
 	compact := r.messages != nil || r.macs != nil
 	switch {
 	case single && (compact || r.batch != nil), compact && r.batch != nil:
 		return kms.Validationf("give one of message, batch_input and messages")
 	case compact && (r.messages == nil || r.operation == opVerifyMac && r.macs == nil):
 		return kms.Validationf("verify-mac takes messages and macs together")
-	case compact && r.macs != nil && len(r.macs.values) != len(r.messages.values):
-		return kms.Validationf("there are %d messages and %d macs", len(r.messages.values), len(r.macs.values))
+	case compact && r.macs != nil && r.macs.size != r.messages.size:
+		return kms.Validationf("there are %d messages and %d macs", r.messages.size, r.macs.size)
 	}
 	if n, ok := r.batchSize(); ok && (n == 0 || n > kms.MaxBatchItems) {
 		return kms.Validationf("a batch has 1 to %d items, this one has %d", kms.MaxBatchItems, n)
@@ -150,7 +131,7 @@ func (r *macRequest) batchSize() (n int, isBatch bool) {
 	case r.batch != nil:
 		return len(r.batch), true
 	case r.messages != nil:
-		return len(r.messages.values), true
+		return r.messages.size, true
 	}
 	return 0, false
 }
@@ -159,6 +140,9 @@ func (r *macRequest) batchSize() (n int, isBatch bool) {
 // messages and MACs are validated one by one later, so here they count as
 // good.
 func (r *macRequest) validate(message, mac []byte) error {
+	if _, isBatch := r.batchSize(); isBatch {
+		message, mac = []byte{0}, []byte{0}
+	}
 	if r.plainlyValid(message, mac) {
 		return nil
 	}
@@ -169,9 +153,6 @@ func (r *macRequest) validate(message, mac []byte) error {
 	if r.grantTokens != nil {
 		in["GrantTokens"] = anyList(r.grantTokens)
 	}
-	if _, isBatch := r.batchSize(); isBatch {
-		message, mac = []byte{0}, []byte{0}
-	}
 	if message != nil {
 		in["Message"] = message
 	}
@@ -181,8 +162,8 @@ func (r *macRequest) validate(message, mac []byte) error {
 	return kms.Validate(r.operation, in)
 }
 
-// plainlyValid recognizes the ordinary single request without consulting the
-// model, for speed. What it does not recognize may be valid all the same.
+// plainlyValid recognizes the ordinary request without consulting the model, for
+// speed. What it does not recognize may be valid all the same.
 func (r *macRequest) plainlyValid(message, mac []byte) bool {
 	if r.grantTokens != nil || r.algorithm == nil || !kms.IsMacAlgorithm(*r.algorithm) {
 		return false
@@ -213,27 +194,41 @@ func validateItem(operation string, message, mac []byte) error {
 // enlarges as needed. A nil result is an absent member, so an empty blob is not
 // nil. What is too long to be legal is cut before decoding, to a length that is
 // illegal too.
-func decodeBlob(name string, value *string, room *[]byte) ([]byte, error) {
-	if value == nil {
+func decodeBlob(name string, e encoded, room *[]byte) ([]byte, error) {
+	if !e.given {
 		return nil, nil
 	}
-	encoded := *value
-	if len(encoded) > maxEncodedBytes {
+	if len(e.text) > maxEncodedBytes {
 		return make([]byte, maxEncodedBytes/2), nil
 	}
-	if n := base64.StdEncoding.DecodedLen(len(encoded)); *room == nil || len(*room) < n {
+	if n := base64.StdEncoding.DecodedLen(len(e.text)); *room == nil || len(*room) < n {
 		*room = make([]byte, n)
 	}
-	n, err := base64.StdEncoding.Decode(*room, []byte(encoded))
+	n, err := base64.StdEncoding.Decode(*room, []byte(e.text)) // does not copy
 	if err != nil {
-		return nil, kms.Validationf("%s must be standard base64", name)
+		return nil, notBase64(name, e.text)
 	}
 	return (*room)[:n], nil
 }
 
-// blobs is room for the decoded members of a request, or of one item of a batch
-// after the other.
-type blobs struct{ message, mac []byte }
+// notBase64 refuses a field. Forms turn a plus sign, if it is written as it is,
+// into a space.
+func notBase64(name, text string) error {
+	if strings.Contains(text, " ") {
+		return kms.Validationf("%s must be standard base64, without spaces: in a form, + is written %%2B", name)
+	}
+	return kms.Validationf("%s must be standard base64", name)
+}
+
+// blobs is room for what is decoded and computed for a request, or for one item
+// of a batch after the other.
+type blobs struct {
+	message, mac []byte
+	encoded      [encodedMac]byte
+}
+
+// encodedMac is the length in bytes of the longest MAC in base64.
+const encodedMac = (kms.LongestMac + 2) / 3 * 4
 
 // macTarget is what a request's key stands for at one instant: the key that
 // works, and for verification through an alias the keys that may have.

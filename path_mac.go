@@ -75,17 +75,16 @@ func (b *backend) generateMac(ctx context.Context, req *logical.Request, name st
 	}
 	return &logical.Response{Data: map[string]any{
 		"key_id":        t.ID,
-		"mac":           t.generate(message, now),
+		"mac":           string(t.generate(message, &room, now)),
 		"mac_algorithm": *r.algorithm,
 	}}, nil
 }
 
-// generate returns the MAC of a message in base64.
-func (t *macTarget) generate(message []byte, now time.Time) string {
+// generate returns the MAC of a message in base64, in room.
+func (t *macTarget) generate(message []byte, room *blobs, now time.Time) []byte {
 	var mac [kms.LongestMac]byte
-	var text [(kms.LongestMac + 2) / 3 * 4]byte
 	t.usage.record(opGenerateMac, now)
-	return string(base64.StdEncoding.AppendEncode(text[:0], t.mac.Append(mac[:0], message)))
+	return base64.StdEncoding.AppendEncode(room.encoded[:0], t.mac.Append(mac[:0], message))
 }
 
 func (t *macTarget) generateItem(it item, room *blobs, dryRun bool, now time.Time) result {
@@ -99,7 +98,7 @@ func (t *macTarget) generateItem(it item, room *blobs, dryRun bool, now time.Tim
 	if dryRun {
 		return result{err: kms.DryRun()}
 	}
-	return result{keyID: t.ID, mac: t.generate(message, now)}
+	return result{keyID: t.ID, mac: t.generate(message, room, now)}
 }
 
 const generateMacHelp = `

@@ -1,18 +1,17 @@
 package kmshmac
 
 import (
-	"context"
 	"crypto/tls"
 	"math"
 	"runtime"
-	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/vault/sdk/helper/pluginutil"
 	"github.com/hashicorp/vault/sdk/plugin"
-	"github.com/hashicorp/vault/sdk/plugin/pb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
 )
 
 // Serve serves the engine to the Vault that has started this process, until
@@ -28,6 +27,9 @@ func Serve(tlsProvider func() (*tls.Config, error)) error {
 	// never touched, so it is address space only, unless memory is locked.
 	ballast := make([]byte, 32<<20)
 	defer runtime.KeepAlive(ballast)
+	// gRPC clears a buffer, all of it, each time it takes one. Of its own sizes
+	// the next above 32 KiB is 1 MiB, which is long to clear for a batch.
+	experimental.SetDefaultBufferPool(mem.NewTieredBufferPool(bufferSizes...))
 	// JSON on stderr is the format whose levels Vault understands.
 	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, JSONFormat: true})
 	versions := map[int]goplugin.PluginSet{}
@@ -51,91 +53,22 @@ func Serve(tlsProvider func() (*tls.Config, error)) error {
 				// pings by which gRPC would find out itself.
 				grpc.InitialWindowSize(window),
 				grpc.InitialConnWindowSize(4*window),
+				// Goroutines that stay, so that their stacks need not grow
+				// anew for every request. When all are busy, gRPC starts one
+				// for the request, as it would without.
+				grpc.NumStreamWorkers(streamWorkers),
 			))
 		},
 	})
 	return nil
 }
 
+// bufferSizes are those of gRPC's buffers for messages: its own, with more steps
+// between the last two. Longer messages get buffers of their own.
+var bufferSizes = []int{256, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20}
+
+// streamWorkers is more than the requests that have a processor at once.
+var streamWorkers = uint32(8 * runtime.GOMAXPROCS(0))
+
 // window is how many bytes of a request may be under way at once.
 const window = 1 << 20
-
-// noData is a request's data, as JSON, where there is none.
-const noData = "{}"
-
-// shortCut spares requests for MACs what costs most on their way through the
-// sdk: decoding the request's data, of any size, twice. The existence check,
-// which Vault asks for before every write, does not need it for them. For the
-// request itself, data that is flat is decoded here, without reflection and
-// without a copy, and handed to HandleRequest in the context. Everything else
-// passes untouched.
-func shortCut(ctx context.Context, message any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	switch args := message.(type) {
-	case *pb.HandleExistenceCheckArgs:
-		if r := args.GetRequest(); r != nil && isMacPath(r.Path) {
-			r.Data = noData
-		}
-	case *pb.HandleRequestArgs:
-		if r := args.GetRequest(); r != nil && isMacPath(r.Path) {
-			if data, ok := flatObject(r.Data); ok {
-				r.Data = noData
-				ctx = context.WithValue(ctx, flatDataKey{}, data)
-			}
-		}
-	}
-	return handler(ctx, message)
-}
-
-type flatDataKey struct{}
-
-// flatData returns the data that shortCut has decoded, if it has.
-func flatData(ctx context.Context) (data map[string]any, ok bool) {
-	data, ok = ctx.Value(flatDataKey{}).(map[string]any)
-	return data, ok
-}
-
-func isMacPath(path string) bool {
-	return strings.HasPrefix(path, generateMacPath) || strings.HasPrefix(path, verifyMacPath)
-}
-
-// flatObject decodes a JSON object, written without spaces as Vault writes it,
-// whose values are all plain strings. ok is false for any other, which
-// encoding/json is for.
-func flatObject(data string) (object map[string]any, ok bool) {
-	object = make(map[string]any, 4)
-	data, ok = strings.CutPrefix(data, "{")
-	for ok {
-		var name, value string
-		if name, data, ok = plainString(data, ":"); !ok {
-			break
-		}
-		if value, data, ok = plainString(data, ""); !ok {
-			break
-		}
-		object[name] = value
-		if data == "}" {
-			return object, true
-		}
-		data, ok = strings.CutPrefix(data, ",")
-	}
-	return nil, false
-}
-
-// plainString cuts a JSON string and what must follow it off the text. ok is
-// false if it is anything but printable ASCII without a backslash, which alone
-// means itself.
-func plainString(text, follows string) (s, rest string, ok bool) {
-	if text, ok = strings.CutPrefix(text, `"`); !ok {
-		return "", "", false
-	}
-	if s, rest, ok = strings.Cut(text, `"`); !ok {
-		return "", "", false
-	}
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '\\' {
-			return "", "", false
-		}
-	}
-	rest, ok = strings.CutPrefix(rest, follows)
-	return s, rest, ok
-}

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -23,6 +24,7 @@ func TestBatch(t *testing.T) {
 			t.Run("objects", func(t *testing.T) { batchOfObjects(t, m, messages, macs) })
 			t.Run("lists", func(t *testing.T) { batchOfLists(t, m, messages, macs) })
 			t.Run("strings", func(t *testing.T) { batchOfStrings(t, m, messages, macs) })
+			t.Run("form", func(t *testing.T) { batchAsForm(t, m, messages, macs) })
 		})
 	}
 }
@@ -92,6 +94,51 @@ func batchOfStrings(t *testing.T, m mount, messages, macs []string) {
 	})
 	if data["macs_valid"] != strings.TrimSuffix(strings.Repeat("true,", len(messages)), ",") || data["errors"] != nil {
 		t.Fatal("the verdicts differ")
+	}
+}
+
+func batchAsForm(t *testing.T, m mount, messages, macs []string) {
+	form := url.Values{"mac_algorithm": {"HMAC_SHA_256"}, "messages": {strings.Join(messages, ",")}}
+	if data := m.write(t, "generate-mac/k", form); data["macs"] != strings.Join(macs, ",") || data["errors"] != nil {
+		t.Fatal("the MACs differ")
+	}
+	form.Set("macs", strings.Join(macs, ","))
+	if data := m.write(t, "verify-mac/k", form); data["macs_valid"] != strings.TrimSuffix(strings.Repeat("true,", len(messages)), ",") {
+		t.Fatal("the verdicts differ")
+	}
+}
+
+// TestForm sends other things as forms, in which all values are strings.
+func TestForm(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	material := random(hmac256.bytes)
+	m.importKey(t, "k", hmac256, material)
+	message := []byte{0xfb, 0xef, 0xbe} // ++++ in base64
+	form := url.Values{"mac_algorithm": {hmac256.algorithm}, "message": {b64(message)}}
+	holds(t, m.write(t, "generate-mac/k", form), body{"mac": b64(hmac256.mac(material, message))})
+	form.Set("dry_run", "true")
+	m.refused(t, "DryRunOperationException", "generate-mac/k", form)
+	form.Set("grant_tokens", "none")
+	m.refused(t, "InvalidGrantTokenException", "generate-mac/k", form)
+
+	// Beyond what Vault takes as one JSON string, and beyond the engine's limit.
+	long := strings.Repeat(b64(random(100))+",", 9999) + "eA=="
+	data := m.write(t, "generate-mac/k", url.Values{"mac_algorithm": {hmac256.algorithm}, "messages": {long}})
+	if macs, _ := data["macs"].(string); strings.Count(macs, ",") != 9999 || data["errors"] != nil {
+		t.Errorf("%d commas in the answer, errors %v", strings.Count(macs, ","), data["errors"])
+	}
+	m.refused(t, "ValidationException", "generate-mac/k", url.Values{"mac_algorithm": {hmac256.algorithm}, "messages": {long + "," + long}})
+
+	// Vault joins a field's values by commas.
+	short := url.Values{"mac_algorithm": {hmac256.algorithm}, "messages": {b64(message), b64(message)}}
+	mac := b64(hmac256.mac(material, message))
+	holds(t, m.write(t, "generate-mac/k", short), body{"macs": mac + "," + mac})
+
+	// A plus sign that was not escaped.
+	text := m.refused(t, "ValidationException", "generate-mac/k", url.Values{"mac_algorithm": {hmac256.algorithm}, "message": {"    "}})
+	if !strings.Contains(text, "%2B") {
+		t.Error(text)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -148,14 +149,17 @@ var client = &http.Client{
 	},
 }
 
-// call sends a request to a path below /v1. data is sent as JSON, but for a
-// string, which is sent as it is.
+// call sends a request to a path below /v1. data is sent as JSON, but for
+// url.Values, which are sent as a form, and a string, which is sent as it is.
 func call(ctx context.Context, server *testvault.Server, token, method, path string, data any) (answer, error) {
 	var content io.Reader
+	contentType := ""
 	switch data := data.(type) {
 	case nil:
 	case string:
 		content = strings.NewReader(data)
+	case url.Values:
+		content, contentType = strings.NewReader(data.Encode()), "application/x-www-form-urlencoded"
 	default:
 		encoded, err := json.Marshal(data)
 		if err != nil {
@@ -169,6 +173,9 @@ func call(ctx context.Context, server *testvault.Server, token, method, path str
 	}
 	req.Header.Set("X-Vault-Token", token)
 	req.Header.Set(api.RequestHeaderName, "true")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return answer{}, err

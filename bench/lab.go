@@ -203,13 +203,20 @@ func (l *lab) startGateway(ctx context.Context) error {
 func (l *lab) vaultWorkload(name string, macs int, requests []vaultRequest) *workload {
 	w := &workload{name: name, address: l.vaultHost, macs: macs, answered: macs}
 	for _, r := range requests {
+		contentType := "application/json"
+		if r.form {
+			contentType = "application/x-www-form-urlencoded"
+		}
 		w.requests = append(w.requests, httpRequest(l.vaultHost, "/v1/"+r.path, r.body,
-			"Content-Type: application/json", "X-Vault-Request: true", "X-Vault-Token: "+l.token))
+			"Content-Type: "+contentType, "X-Vault-Request: true", "X-Vault-Token: "+l.token))
 	}
 	return w
 }
 
-type vaultRequest struct{ path, body string }
+type vaultRequest struct {
+	path, body string
+	form       bool // not JSON
+}
 
 // kmsWorkload returns a workload of requests to the endpoint, with the headers
 // that an SDK sends. The signature is not verified, so any will do.

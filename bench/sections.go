@@ -42,7 +42,8 @@ const (
 	engineBatch  = "batch_input"
 	engineList   = "messages, a list"
 	engineText   = "messages, one string"
-	emptyBatch   = "empty plugin, one string"
+	engineForm   = "messages, a form"
+	emptyForm    = "empty plugin, a form"
 )
 
 // sections returns what is measured. A section that needs many keys is there
@@ -56,7 +57,7 @@ func (l *lab) sections(clients []int, manyKeys int) []section {
 		m := message(messageBytes)
 		one = append(one, generate("kms", keyName, m))
 		empty = append(empty, generate("empty", keyName, m))
-		transit = append(transit, vaultRequest{"transit/hmac/tokens/sha2-256", fmt.Sprintf(`{"input":%q}`, m)})
+		transit = append(transit, vaultRequest{path: "transit/hmac/tokens/sha2-256", body: fmt.Sprintf(`{"input":%q}`, m)})
 		kmsBodies = append(kmsBodies, fmt.Sprintf(`{"KeyId":%q,"Message":%q,"MacAlgorithm":"HMAC_SHA_256"}`, keyName, m))
 	}
 	single := section{
@@ -85,8 +86,12 @@ func (l *lab) sections(clients []int, manyKeys int) []section {
 // batchClients are few: one request is a lot of work.
 var batchClients = []int{1, 16}
 
+// batchSection compares the forms of a batch with Transit's. The floor, again,
+// is what it costs to carry the fastest one to a plugin and to decode it there.
 func (l *lab) batchSection(size int, ratio float64) section {
-	var requests [4][]vaultRequest
+	const path = "kms/generate-mac/" + keyName
+	workloads := map[string][]vaultRequest{}
+	add := func(name string, r vaultRequest) { workloads[name] = append(workloads[name], r) }
 	for range variants / 16 {
 		messages := make([]string, size)
 		inputs, objects := make([]string, size), make([]string, size)
@@ -96,51 +101,40 @@ func (l *lab) batchSection(size int, ratio float64) section {
 			inputs[i] = fmt.Sprintf(`{"input":%q}`, m)
 			objects[i] = fmt.Sprintf(`{"message":%q}`, m)
 		}
-		bodies := []string{
-			`{"batch_input":[` + strings.Join(inputs, ",") + `]}`,
-			`{"mac_algorithm":"HMAC_SHA_256","batch_input":[` + strings.Join(objects, ",") + `]}`,
-			`{"mac_algorithm":"HMAC_SHA_256","messages":["` + strings.Join(messages, `","`) + `"]}`,
-			compactBody(messages),
-		}
-		for i, body := range bodies {
-			path := "kms/generate-mac/" + keyName
-			if i == 0 {
-				path = "transit/hmac/tokens/sha2-256"
-			}
-			requests[i] = append(requests[i], vaultRequest{path, body})
-		}
+		text := strings.Join(messages, ",")
+		add(transitBatch, vaultRequest{path: "transit/hmac/tokens/sha2-256", body: `{"batch_input":[` + strings.Join(inputs, ",") + `]}`})
+		add(engineBatch, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","batch_input":[` + strings.Join(objects, ",") + `]}`})
+		add(engineList, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","messages":["` + strings.Join(messages, `","`) + `"]}`})
+		add(engineText, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","messages":"` + text + `"}`})
+		add(engineForm, compactForm("kms/generate-mac/", messages))
+		add(emptyForm, compactForm("empty/generate-mac/", messages))
 	}
 	s := section{
 		id: fmt.Sprintf("batch%d", size), title: fmt.Sprintf("Batches of %d", size), clients: batchClients,
 	}
-	for i, name := range []string{transitBatch, engineBatch, engineList, engineText} {
-		s.workloads = append(s.workloads, l.vaultWorkload(name, size, requests[i]))
+	for _, name := range []string{transitBatch, engineBatch, engineList, engineText, engineForm, emptyForm} {
+		w := l.vaultWorkload(name, size, workloads[name])
+		if name == emptyForm {
+			w.answered = 1
+		}
+		s.workloads = append(s.workloads, w)
 	}
-	// The floor again: what it costs to carry the request to a plugin and to
-	// decode it there.
-	floor := make([]vaultRequest, len(requests[3]))
-	for i, r := range requests[3] {
-		floor[i] = vaultRequest{"empty/" + keyName, r.body}
-	}
-	empty := l.vaultWorkload(emptyBatch, size, floor)
-	empty.answered = 1
-	s.workloads = append(s.workloads, empty)
 	for _, clients := range batchClients {
-		s.goals = append(s.goals, goal{workload: engineText, against: transitBatch, clients: clients, ratio: ratio})
+		s.goals = append(s.goals, goal{workload: engineForm, against: transitBatch, clients: clients, ratio: ratio})
 	}
 	return s
 }
 
 // batchSizes shows how cost grows with the size of a batch.
 func (l *lab) batchSizes() section {
-	s := section{id: "batchsize", title: "Size of a batch (messages, one string)", clients: []int{4}}
+	s := section{id: "batchsize", title: "Size of a batch (" + engineForm + ")", clients: []int{4}}
 	for _, size := range []int{1, 10, 100, 1000, 10000} {
 		messages := make([]string, size)
 		for i := range messages {
 			messages[i] = message(messageBytes)
 		}
-		request := vaultRequest{"kms/generate-mac/" + keyName, compactBody(messages)}
-		s.workloads = append(s.workloads, l.vaultWorkload(fmt.Sprintf("batch of %d", size), size, []vaultRequest{request}))
+		requests := []vaultRequest{compactForm("kms/generate-mac/", messages)}
+		s.workloads = append(s.workloads, l.vaultWorkload(fmt.Sprintf("batch of %d", size), size, requests))
 	}
 	return s
 }
@@ -189,11 +183,14 @@ func (l *lab) mountsSection() section {
 }
 
 func generate(mount, key, m string) vaultRequest {
-	return vaultRequest{mount + "/generate-mac/" + key, fmt.Sprintf(`{"mac_algorithm":"HMAC_SHA_256","message":%q}`, m)}
+	return vaultRequest{path: mount + "/generate-mac/" + key, body: fmt.Sprintf(`{"mac_algorithm":"HMAC_SHA_256","message":%q}`, m)}
 }
 
-func compactBody(messages []string) string {
-	return `{"mac_algorithm":"HMAC_SHA_256","messages":"` + strings.Join(messages, ",") + `"}`
+// compactForm is a batch in its compact form, one comma-separated string, sent
+// as a form. It escapes what has a meaning in a form, which is the plus sign.
+func compactForm(path string, messages []string) vaultRequest {
+	text := strings.ReplaceAll(strings.Join(messages, ","), "+", "%2B")
+	return vaultRequest{path: path + keyName, body: "mac_algorithm=HMAC_SHA_256&messages=" + text, form: true}
 }
 
 // message returns a new random message of so many bytes, in base64.

@@ -12,24 +12,35 @@ const AliasPrefix = "alias/"
 // 2,048 characters for an ARN around one.
 const MaxKeyIDChars = 256
 
-var (
-	keyIDPattern     = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
-	aliasNamePattern = regexp.MustCompile(`^alias(/[a-zA-Z0-9_-]+)+$`)
-	kmsKeyIDPattern  = regexp.MustCompile(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|mrk-[0-9a-fA-F]{32})$`)
-)
+var kmsKeyIDPattern = regexp.MustCompile(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|mrk-[0-9a-fA-F]{32})$`)
 
 // CheckKeyID accepts the ids that a key can have here: segments of
 // [A-Za-z0-9_.-] joined by "/", 256 characters at most, the first segment not
 // "alias". KMS's own ids, UUIDs and mrk- ids, are among them. Vault takes ".."
 // for an attempt to leave the mount, and "." for nothing, so neither may occur.
 func CheckKeyID(id string) error {
-	ok := len(id) <= MaxKeyIDChars && keyIDPattern.MatchString(id) &&
+	ok := len(id) <= MaxKeyIDChars && isSegmented(id, "_.-") &&
 		!strings.Contains(id, "..") && !strings.Contains("/"+id+"/", "/./") &&
 		!strings.HasPrefix(id+"/", AliasPrefix)
 	if !ok {
 		return InvalidKeyID(id)
 	}
 	return nil
+}
+
+// isSegmented reports whether the name is segments joined by "/", none empty, of
+// ASCII letters, digits and the other characters. Each call through the endpoint
+// asks, so it is no regular expression.
+func isSegmented(name, others string) bool {
+	foreign := func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(others, c)
+	}
+	for segment := range strings.SplitSeq(name, "/") {
+		if segment == "" || strings.ContainsFunc(segment, foreign) {
+			return false
+		}
+	}
+	return true
 }
 
 // IsKMSKeyID reports whether the id has the shape of KMS's own: a UUID with
@@ -43,7 +54,7 @@ func CheckAliasName(name string) error {
 	switch {
 	case !strings.HasPrefix(name, AliasPrefix):
 		return Validationf(`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
-	case !aliasNamePattern.MatchString(name):
+	case !isSegmented(name, "_-"):
 		return Validationf("%s contains invalid characters for an alias", name)
 	case strings.HasPrefix(name, "alias/aws/"):
 		return &Exception{Type: TypeNotAuthorized, Message: "The alias name for a customer managed CMK cannot begin with alias/aws/."}

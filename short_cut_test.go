@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/plugin/pb"
 	"github.com/stretchr/testify/require"
 )
@@ -33,7 +34,9 @@ func TestShortCut(t *testing.T) {
 			var handed fields
 			handler := func(ctx context.Context, message any) (any, error) {
 				left = message.(interface{ GetRequest() *pb.Request }).GetRequest().Data
-				handed, _ = flatData(ctx)
+				if x := exchangeOf(ctx); x != nil {
+					handed = x.data
+				}
 				return nil, nil
 			}
 			request := func() *pb.Request { return &pb.Request{Path: test.path, Data: test.data} }
@@ -49,6 +52,49 @@ func TestShortCut(t *testing.T) {
 			require.Equal(t, test.handed, handed)
 		})
 	}
+}
+
+// TestShortCutAnswers shows what Vault gets of an answer whose texts took the
+// short cut.
+func TestShortCutAnswers(t *testing.T) {
+	t.Parallel()
+	args := &pb.HandleRequestArgs{Request: &pb.Request{Path: "generate-mac/k", Data: noData}}
+	tests := map[string]struct {
+		handed fields
+		sent   string // what the sdk makes of the data that is left
+		want   string
+	}{
+		"one text":  {fields{"key_id": "k", "macs": plainText("AA==,AQ==")}, `{"key_id":"k"}`, `{"macs":"AA==,AQ==","key_id":"k"}`},
+		"two texts": {fields{"key_id": "k", "macs_valid": plainText("true"), "key_ids": plainText("k")}, `{"key_id":"k"}`, `{"macs_valid":"true","key_ids":"k","key_id":"k"}`},
+		"no text":   {fields{"key_id": "k", "mac": "AA=="}, `{"key_id":"k","mac":"AA=="}`, `{"key_id":"k","mac":"AA=="}`},
+		"failed":    {fields{"macs": plainText("AA==")}, "", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reply, err := shortCut(t.Context(), args, nil, func(ctx context.Context, _ any) (any, error) {
+				exchangeOf(ctx).takeTexts(&logical.Response{Data: test.handed})
+				for _, value := range test.handed {
+					require.IsType(t, "", value)
+				}
+				if test.sent == "" {
+					return &pb.HandleRequestReply{}, nil
+				}
+				return &pb.HandleRequestReply{Response: &pb.Response{Data: test.sent}}, nil
+			})
+			require.NoError(t, err)
+			if data := reply.(*pb.HandleRequestReply).GetResponse().GetData(); test.want != "" {
+				require.JSONEq(t, test.want, data)
+			} else {
+				require.Empty(t, data)
+			}
+		})
+	}
+
+	// Where nothing is in front of the sdk's server, texts are strings.
+	resp := &logical.Response{Data: fields{"macs": plainText("AA==")}}
+	exchangeOf(t.Context()).takeTexts(resp)
+	require.Equal(t, fields{"macs": "AA=="}, resp.Data)
 }
 
 // FuzzFlatObject holds what flatObject takes against encoding/json, by which
