@@ -2,6 +2,9 @@
 # Checks of the AWS CLI, version 1 or 2; scripts/clients.sh runs them.
 set -uo pipefail
 
+# Versions of before 2.13 and 1.29 do not know the variable.
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL_KMS" "$@"; }
+
 version=$(aws --version 2>&1)
 version=${version%% *}
 failed=0
@@ -64,7 +67,12 @@ output=$(field MacValid verify-mac --key-id "$key" "${mac_arguments[@]}" --mac f
 same verify-mac True
 refused KMSInvalidMacException verify-mac --key-id "$key" "${mac_arguments[@]}" --mac fileb://message
 refused InvalidKeyUsageException generate-mac --key-id "$key" --mac-algorithm HMAC_SHA_512 --message fileb://message
-refused DryRunOperationException generate-mac --key-id "$key" "${mac_arguments[@]}" --dry-run
+output=$(aws kms generate-mac --key-id "$key" "${mac_arguments[@]}" --dry-run 2>&1)
+if [[ $output == *"Unknown options"* ]]; then
+  echo "skip  cli: --dry-run, which this version does not know"
+else
+  refused DryRunOperationException generate-mac --key-id "$key" "${mac_arguments[@]}" --dry-run
+fi
 refused InvalidGrantTokenException generate-mac --key-id "$key" "${mac_arguments[@]}" --grant-tokens nonsense
 refused ValidationException generate-mac --key-id "$key" --mac-algorithm HMAC_SHA_1 --message fileb://message
 refused NotFoundException generate-mac --key-id alias/nope "${mac_arguments[@]}"
@@ -87,7 +95,7 @@ refused TagException tag-resource --key-id "$key" --tags TagKey=aws:a,TagValue=b
 ok untag-resource untag-resource --key-id "$key" --tag-keys team
 output=$(aws kms list-resource-tags --key-id "$key" --output json | jq -c .Tags)
 same list-resource-tags '[{"TagKey":"a","TagValue":"b"}]'
-output=$(field Policy get-key-policy --key-id "$key" | jq -r .Id)
+output=$(field Policy get-key-policy --key-id "$key" --policy-name default | jq -r .Id)
 same get-key-policy key-default-1
 
 ok schedule-key-deletion schedule-key-deletion --key-id "$key" --pending-window-in-days 7
