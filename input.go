@@ -74,18 +74,6 @@ func decodeBase64(name, value string) ([]byte, error) {
 	return blob, nil
 }
 
-// tagsFrom returns the tags of a validated input.
-func tagsFrom(in map[string]any) []kms.Tag {
-	list, _ := in["Tags"].([]any)
-	tags := make([]kms.Tag, len(list))
-	for i, entry := range list {
-		members, _ := entry.(map[string]any)
-		tags[i].Key, _ = members["TagKey"].(string)
-		tags[i].Value, _ = members["TagValue"].(string)
-	}
-	return tags
-}
-
 // text returns a string member of a validated input, "" if it is absent.
 func text(in map[string]any, member string) string {
 	value, _ := in[member].(string)

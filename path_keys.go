@@ -261,7 +261,7 @@ func newKeyInput(d *framework.FieldData) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return in, kms.CheckTags(tagsFrom(in))
+	return in, kms.CheckTags(kms.TagsFrom(in["Tags"]))
 }
 
 // createKey makes a new key out of an input. The caller holds the key's lock
@@ -285,7 +285,7 @@ func (b *backend) createKey(ctx context.Context, s logical.Storage, id string, i
 		Spec:         spec,
 		Origin:       origin,
 		Description:  text(in, "Description"),
-		Tags:         tagMap(tagsFrom(in)),
+		Tags:         kms.TagMap(kms.TagsFrom(in["Tags"])),
 		CreationDate: now.UTC().Truncate(time.Millisecond),
 	}
 	k.MultiRegion, _ = in["MultiRegion"].(bool)
@@ -323,7 +323,7 @@ func (b *backend) rewriteKey(ctx context.Context, s logical.Storage, existing *l
 		changed.Description = text(in, "Description")
 	}
 	if _, ok := d.GetOk("tags"); ok {
-		changed.Tags = tagMap(tagsFrom(in))
+		changed.Tags = kms.TagMap(kms.TagsFrom(in["Tags"]))
 	}
 	now := b.now()
 	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)

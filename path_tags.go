@@ -41,7 +41,7 @@ func (b *backend) pathTagResource(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	tags := tagsFrom(in)
+	tags := kms.TagsFrom(in["Tags"])
 	if err := kms.CheckTags(tags); err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (b *backend) pathTagResource(ctx context.Context, req *logical.Request, d *
 		if k.Tags == nil {
 			k.Tags = map[string]string{}
 		}
-		maps.Copy(k.Tags, tagMap(tags))
+		maps.Copy(k.Tags, kms.TagMap(tags))
 		return !maps.Equal(before, k.Tags), kms.CheckTagCount(len(k.Tags))
 	})
 	return nil, err
@@ -71,14 +71,6 @@ func (b *backend) pathUntagResource(ctx context.Context, req *logical.Request, d
 		return len(k.Tags) != before, nil
 	})
 	return nil, err
-}
-
-func tagMap(tags []kms.Tag) map[string]string {
-	m := make(map[string]string, len(tags))
-	for _, tag := range tags {
-		m[tag.Key] = tag.Value
-	}
-	return m
 }
 
 const tagHelp = `

@@ -79,7 +79,7 @@ func checkCreateKey(c *call, in input) error {
 	if err := kms.CheckNewKey(kms.KeySpec(spec+synonym), in.text("KeyUsage"), in.text("Origin")); err != nil {
 		return err
 	}
-	if err := kms.CheckTags(tagsOf(in.list("Tags"))); err != nil {
+	if err := kms.CheckTags(kms.TagsFrom(in["Tags"])); err != nil {
 		return err
 	}
 	if policy := in.text("Policy"); policy != "" {

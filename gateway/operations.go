@@ -31,11 +31,6 @@ func (in input) number(name string, otherwise int) int {
 	return otherwise
 }
 
-func (in input) list(name string) []any {
-	list, _ := in[name].([]any)
-	return list
-}
-
 // answer is what an operation answers; nil is no body at all.
 type answer = object
 
@@ -243,7 +238,7 @@ func (c *call) nativeValue(name string, value any) any {
 		}
 	case []any:
 		if name == "Tags" {
-			return tagMap(value)
+			return kms.TagMap(kms.TagsFrom(value))
 		}
 	}
 	return value

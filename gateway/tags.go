@@ -7,25 +7,7 @@ import (
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
-// tagsOf returns the tags of an input, which may hold a key twice.
-func tagsOf(list []any) []kms.Tag {
-	tags := make([]kms.Tag, 0, len(list))
-	for _, element := range list {
-		tag, _ := element.(map[string]any)
-		tags = append(tags, kms.Tag{Key: stringOf(tag["TagKey"]), Value: stringOf(tag["TagValue"])})
-	}
-	return tags
-}
-
-func tagMap(list []any) map[string]string {
-	tags := make(map[string]string, len(list))
-	for _, tag := range tagsOf(list) {
-		tags[tag.Key] = tag.Value
-	}
-	return tags
-}
-
-func checkTags(_ *call, in input) error { return kms.CheckTags(tagsOf(in.list("Tags"))) }
+func checkTags(_ *call, in input) error { return kms.CheckTags(kms.TagsFrom(in["Tags"])) }
 
 // listResourceTags pages through the tags that the description of the key has.
 func listResourceTags(c *call, in input) (answer, error) {

@@ -178,6 +178,28 @@ func CheckPendingWindow(days int) error {
 // Tag is one tag of a key.
 type Tag struct{ Key, Value string }
 
+// TagsFrom returns the tags in a Tags member of a validated input; they may hold
+// a key twice.
+func TagsFrom(member any) []Tag {
+	list, _ := member.([]any)
+	tags := make([]Tag, len(list))
+	for i, entry := range list {
+		members, _ := entry.(map[string]any)
+		tags[i].Key, _ = members["TagKey"].(string)
+		tags[i].Value, _ = members["TagValue"].(string)
+	}
+	return tags
+}
+
+// TagMap returns the values of tags by their keys.
+func TagMap(tags []Tag) map[string]string {
+	values := make(map[string]string, len(tags))
+	for _, tag := range tags {
+		values[tag.Key] = tag.Value
+	}
+	return values
+}
+
 // CheckTags applies KMS's rules on the tags that one request brings; lengths
 // are the model's business.
 func CheckTags(tags []Tag) error {
