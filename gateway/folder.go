@@ -27,31 +27,21 @@ func folderOf(u *url.URL) (f folder, ok bool) {
 }
 
 // native returns the native name of a key id of the folder.
-func (f folder) native(id string) string {
-	if f == "" {
-		return id
-	}
-	return string(f) + "/" + id
-}
+func (f folder) native(id string) string { return f.dir() + id }
 
 // local is the reverse of native. A key outside the folder, to which an alias
 // may point where the mount's alias_scope is "any", is called by its full
 // native id with a slash before it: that is no id of any key in the folder, so
 // a client can see which key did the work but not use it.
 func (f folder) local(native string) string {
-	if f == "" {
-		return native
-	}
-	if id, ok := strings.CutPrefix(native, string(f)+"/"); ok {
+	if id, ok := strings.CutPrefix(native, f.dir()); ok {
 		return id
 	}
 	return "/" + native
 }
 
 // holds reports whether the native name is in the folder.
-func (f folder) holds(native string) bool {
-	return f == "" || strings.HasPrefix(native, string(f)+"/")
-}
+func (f folder) holds(native string) bool { return strings.HasPrefix(native, f.dir()) }
 
 // nativeAlias returns the native name of an alias; both have their prefix.
 func (f folder) nativeAlias(name string) string {

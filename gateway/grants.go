@@ -97,8 +97,7 @@ type grantPage struct {
 		RetiringPrincipal string    `json:"retiring_principal"`
 		Operations        []string  `json:"operations"`
 	} `json:"grants"`
-	Truncated bool   `json:"truncated"`
-	NextAfter string `json:"next_after"`
+	NextAfter string `json:"next_after"` // absent on the last page
 }
 
 func listGrants(c *call, in input) (answer, error) {
@@ -157,11 +156,7 @@ func (c *call) grants(in input, mark byte, path string, query url.Values) (answe
 			{"Operations", g.Operations},
 		})
 	}
-	next := ""
-	if native.Truncated {
-		next = native.NextAfter
-	}
-	return page("Grants", grants, mark, next), nil
+	return page("Grants", grants, mark, native.NextAfter), nil
 }
 
 // retireGrant retires a grant by its token, or by its key and id.

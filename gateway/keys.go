@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"net/http"
 	"strings"
 	"time"
 
@@ -205,7 +204,7 @@ func getKeyLastUsage(c *call, _ input) (answer, error) {
 			Timestamp time.Time `json:"timestamp"`
 		} `json:"key_last_usage"`
 	}
-	if err := c.request(http.MethodGet, "get-key-last-usage/"+c.key.native, nil, nil, &native); err != nil {
+	if err := c.get("get-key-last-usage/"+c.key.native, &native); err != nil {
 		return nil, c.orNotFound(err)
 	}
 	return answer{

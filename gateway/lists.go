@@ -81,11 +81,7 @@ func (c *call) listAliasesOfKey(in input, limit int) (answer, error) {
 	for i, name := range l.Keys {
 		aliases[i] = c.aliasEntry(name, l.KeyInfo[name])
 	}
-	next := ""
-	if l.Truncated {
-		next = l.NextAfter
-	}
-	return page("Aliases", aliases, markAliasesOfKey, next), nil
+	return page("Aliases", aliases, markAliasesOfKey, l.NextAfter), nil
 }
 
 // exists tells a key without aliases from one that is not there. A caller who

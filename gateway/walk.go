@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -19,8 +20,7 @@ const maxLists = 500
 type listing struct {
 	Keys      []string                   `json:"keys"`
 	KeyInfo   map[string]json.RawMessage `json:"key_info"`
-	Truncated bool                       `json:"truncated"`
-	NextAfter string                     `json:"next_after"`
+	NextAfter string                     `json:"next_after"` // absent on the last page
 }
 
 // walk collects the names in the call's folder and all folders below it, in
@@ -70,10 +70,9 @@ func (w *walk) dir(dir, after string) error {
 				return err
 			}
 		}
-		if !l.Truncated {
+		if after = l.NextAfter; after == "" {
 			return nil
 		}
-		after = l.NextAfter
 	}
 	return nil
 }
@@ -113,9 +112,7 @@ func (w *walk) list(dir, after string) (*listing, error) {
 	if after != "" {
 		query.Set("after", after)
 	}
-	for name, values := range w.query {
-		query[name] = values
-	}
+	maps.Copy(query, w.query)
 	var l listing
 	err := w.call.request(http.MethodGet, w.kind+"/"+w.call.folder.dir()+dir, query, nil, &l)
 	if missing(err) {
