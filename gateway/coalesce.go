@@ -21,8 +21,6 @@ const (
 	// gatherPause is for how many shared requests nobody is waited for after it
 	// was in vain.
 	gatherPause = 8
-	// maxInFlight is how many requests of a group are under way at once.
-	maxInFlight = 1
 )
 
 // macGroup is what calls must have in common to share a request. The token is
@@ -46,10 +44,10 @@ type macCoalescer struct {
 	groups map[macGroup]*macQueue
 }
 
-// macQueue is a group with calls under way. macCoalescer.mu guards it.
+// macQueue is a group that has a request under way: the calls that wait for it
+// to end. macCoalescer.mu guards it.
 type macQueue struct {
-	inFlight int
-	waiting  []*waitingMac
+	waiting []*waitingMac
 	// enough, if not nil, is to be closed when want calls wait.
 	enough chan struct{}
 	want   int
@@ -79,9 +77,6 @@ func (m *macCoalescer) do(ctx context.Context, group macGroup, request macReques
 	if q == nil {
 		q = &macQueue{}
 		m.groups[group] = q
-	}
-	if q.inFlight < maxInFlight {
-		q.inFlight++
 		m.mu.Unlock()
 		defer m.next(group, q)
 		return m.send(ctx, group, []macRequest{request})[0]
@@ -116,8 +111,8 @@ func (m *macCoalescer) next(group macGroup, q *macQueue) {
 	}
 }
 
-// take takes as many waiting calls as fit into one request. With none, the
-// request that has ended leaves its place, and the last one the group.
+// take takes as many waiting calls as fit into one request. With none, the group
+// is closed.
 func (m *macCoalescer) take(group macGroup, q *macQueue) []*waitingMac {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,9 +134,7 @@ func (m *macCoalescer) take(group macGroup, q *macQueue) []*waitingMac {
 		q.waiting = nil // or the taken ones would stay in memory
 	}
 	if len(calls) == 0 {
-		if q.inFlight--; q.inFlight == 0 {
-			delete(m.groups, group)
-		}
+		delete(m.groups, group)
 	}
 	return calls
 }
