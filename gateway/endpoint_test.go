@@ -515,6 +515,12 @@ func testImport(t *testing.T, e *endpoint) {
 	_, err = c.ImportKeyMaterial(ctx, in)
 	requireCode(t, err, "ValidationException", "Input parameter importType cannot be used with HMAC_256 imported keys.")
 	in = input()
+	in.KeyMaterialDescription = aws.String("d")
+	_, err = c.ImportKeyMaterial(ctx, in)
+	requireCode(t, err, "ValidationException", "Input parameter keyMaterialDescription cannot be used with HMAC_256 imported keys.")
+	_, err = c.DeleteImportedKeyMaterial(ctx, &kms.DeleteImportedKeyMaterialInput{KeyId: &id, KeyMaterialId: aws.String(strings.Repeat("0", 64))})
+	requireCode(t, err, "ValidationException", "Input parameter keyMaterialId cannot be used with HMAC_256 imported keys.")
+	in = input()
 	in.ExpirationModel = ""
 	_, err = c.ImportKeyMaterial(ctx, in)
 	requireCode(t, err, "ValidationException", "A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES")

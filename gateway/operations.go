@@ -120,8 +120,11 @@ var operationTable = map[string]*operation{
 	"GetParametersForImport": {key: "KeyId", sends: []string{"WrappingAlgorithm", "WrappingKeySpec"}, answers: []output{
 		{"KeyId", keyARN}, {"ImportToken", asIs}, {"PublicKey", asIs}, {"ParametersValidTo", inMillis},
 	}},
-	"ImportKeyMaterial":         {key: "KeyId", run: importKeyMaterial, sends: []string{"ImportToken", "EncryptedKeyMaterial", "ValidTo", "ExpirationModel"}, answers: onlyKeyARN},
-	"DeleteImportedKeyMaterial": {key: "KeyId", run: importKeyMaterial, answers: onlyKeyARN},
+	"ImportKeyMaterial": {key: "KeyId", sends: []string{
+		"ImportToken", "EncryptedKeyMaterial", "ValidTo", "ExpirationModel",
+		"ImportType", "KeyMaterialId", "KeyMaterialDescription", // which the mount refuses for HMAC keys
+	}, answers: onlyKeyARN},
+	"DeleteImportedKeyMaterial": {key: "KeyId", sends: []string{"KeyMaterialId"}, answers: onlyKeyARN},
 
 	"CreateGrant": {
 		key: "KeyId", grants: true, check: checkCreateGrant, run: createGrant,
