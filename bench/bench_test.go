@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	kmshmac "vault-plugin-secrets-kms-hmac"
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
 // TestClient sends requests to net/http's server, which answers large bodies in
@@ -166,9 +169,7 @@ func TestNumbers(t *testing.T) {
 
 // TestRun runs the whole program on a real Vault, briefly.
 func TestRun(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs a real Vault server; run without -short")
-	}
+	testvault.EngineFor(t, kmshmac.Version) // skips with -short
 	dir := t.TempDir()
 	file := filepath.Join(dir, "performance.md")
 	require.NoError(t, os.WriteFile(file, []byte(beginMark+endMark), 0o644))

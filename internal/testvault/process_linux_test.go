@@ -3,6 +3,7 @@ package testvault
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,14 +17,32 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// crashVariable has the test binary start a server and die without cleanup.
+// crashVariable has the test binary start a server and wait to be killed.
 const crashVariable = "TESTVAULT_CRASH"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(crashVariable) != "" {
+		waitToBeKilled()
+	}
+	os.Exit(m.Run())
+}
+
+// waitToBeKilled is the program that [TestNothingOutlivesTheCaller] kills.
+func waitToBeKilled() {
+	s, err := startWithEngine(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(s.Pid())
+	select {}
+}
 
 // TestNothingOutlivesTheCaller kills a program that runs a server with the
 // engine mounted, and expects server and plugin to be gone soon after.
 func TestNothingOutlivesTheCaller(t *testing.T) {
 	EngineFor(t, "") // build it here, where nobody is about to be killed
-	cmd := exec.Command(os.Args[0], "-test.run=^TestCrash$")
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), crashVariable+"=1", "TMPDIR="+t.TempDir())
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -33,29 +52,23 @@ func TestNothingOutlivesTheCaller(t *testing.T) {
 	check(t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(line))
 	check(t, err)
+	requireEngine(t, pid)
 
 	check(t, cmd.Process.Kill())
 	_ = cmd.Wait() // "signal: killed"
 	waitForGroupToEnd(t, pid)
 }
 
-// TestCrash is the program that [TestNothingOutlivesTheCaller] kills.
-func TestCrash(t *testing.T) {
-	if os.Getenv(crashVariable) == "" {
-		t.Skip("only a part of another test")
-	}
-	s := startWithEngine(t)
-	fmt.Println(s.Pid())
-	select {}
-}
-
 // TestStopAndKillEndPlugins shows that plugins go with their server.
 func TestStopAndKillEndPlugins(t *testing.T) {
 	for name, end := range map[string]func(*Server){"stop": (*Server).Stop, "kill": (*Server).Kill} {
 		t.Run(name, func(t *testing.T) {
-			s := startWithEngine(t)
+			skipIfShort(t)
+			s, err := startWithEngine(t.Context())
+			check(t, err)
 			defer s.Stop()
 			pid := s.Pid()
+			requireEngine(t, pid)
 			end(s)
 			waitForGroupToEnd(t, pid)
 		})
@@ -63,15 +76,24 @@ func TestStopAndKillEndPlugins(t *testing.T) {
 }
 
 // startWithEngine starts a server with the engine's process as a child.
-func startWithEngine(t *testing.T) *Server {
+func startWithEngine(ctx context.Context) (*Server, error) {
+	engine, err := Engine(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	s, err := Start(ctx, Config{Plugins: []Plugin{engine}})
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Mount(ctx, "kms", api.MountInput{Type: EngineName})
+}
+
+// requireEngine expects the engine among the processes of a server's group.
+func requireEngine(t *testing.T, pid int) {
 	t.Helper()
-	s, err := Start(t.Context(), Config{Plugins: []Plugin{EngineFor(t, "")}})
-	check(t, err)
-	check(t, s.Mount(t.Context(), "kms", api.MountInput{Type: EngineName}))
-	if n := groupSize(t, s.Pid()); n < 2 {
+	if n := groupSize(t, pid); n < 2 {
 		t.Fatalf("%d processes in Vault's group: the engine is not among them", n)
 	}
-	return s
 }
 
 // waitForGroupToEnd waits until no process of a server's process group runs.
