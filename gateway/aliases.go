@@ -1,5 +1,7 @@
 package gateway
 
+// CreateAlias, UpdateAlias and DeleteAlias.
+
 import (
 	"net/http"
 	"strings"
@@ -26,7 +28,7 @@ func checkAlias(c *call, in input) error {
 	if target == "" {
 		return nil // DeleteAlias
 	}
-	id, err := c.place().parseIdentifier(target)
+	id, err := c.arns().parse(target)
 	switch {
 	case err != nil:
 		return err
@@ -51,7 +53,7 @@ func (c *call) setAlias(in input, mustExist bool) (answer, error) {
 }
 
 func deleteAlias(c *call, in input) (answer, error) {
-	c.resource = c.place().aliasARN(in.text("AliasName"))
+	c.resource = c.arns().alias(in.text("AliasName"))
 	return nil, c.request(http.MethodDelete, c.aliasPath(in), nil, nil, nil)
 }
 

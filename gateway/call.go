@@ -1,5 +1,7 @@
 package gateway
 
+// One call on its way: the key that it names, and its requests to the mount.
+
 import (
 	"context"
 	"encoding/json"
@@ -32,14 +34,14 @@ type resource struct {
 	fromARN bool
 }
 
-func (c *call) place() Place { return c.gateway.place }
+func (c *call) arns() ARNs { return c.gateway.arns }
 
 // resolve turns a key identifier into a resource, which becomes the call's. It
 // looks nothing up; that is left to the request to Vault. The order of its
 // checks is KMS's: the ARN's Region, whether an alias may stand here, the id's
 // shape.
 func (c *call) resolve(text string, aliases bool) error {
-	id, err := c.place().parseIdentifier(text)
+	id, err := c.arns().parse(text)
 	switch {
 	case err != nil:
 		return err
@@ -54,7 +56,7 @@ func (c *call) resolve(text string, aliases bool) error {
 	if kms.CheckKeyID(id.name) != nil || c.folder != "" && kms.CheckKeyID(native) != nil {
 		return invalidKeyID(id.name, id.fromARN)
 	}
-	c.key = resource{id: id.name, native: native, arn: c.place().keyARN(id.name), fromARN: id.fromARN}
+	c.key = resource{id: id.name, native: native, arn: c.arns().key(id.name), fromARN: id.fromARN}
 	c.resource = c.key.arn
 	return nil
 }
@@ -62,7 +64,7 @@ func (c *call) resolve(text string, aliases bool) error {
 func (c *call) resolveAlias(id identifier) error {
 	shown := id.foreign
 	if shown == "" {
-		shown = c.place().aliasARN(id.name)
+		shown = c.arns().alias(id.name)
 	}
 	// An alias that cannot exist does not.
 	if id.foreign != "" || !isAliasName(id.name) {

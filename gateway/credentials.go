@@ -1,5 +1,7 @@
 package gateway
 
+// "kms-gateway credentials": a Vault token as AWS credentials.
+
 import (
 	"context"
 	"encoding/json"

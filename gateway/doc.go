@@ -7,5 +7,7 @@
 // operations table says what the operation is natively, kms.Validate holds the
 // input against KMS's model, names turn into native ids, and Vault's answer or
 // refusal turns into KMS's. GenerateMac and VerifyMac have a way of their own,
-// on which concurrent calls share requests; see macCoalescer.
+// on which concurrent calls share requests; see
+// mac_input.go for their input, macCoalescer for who shares, and
+// mac_request.go for the request.
 package gateway

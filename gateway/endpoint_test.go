@@ -60,7 +60,7 @@ func serve(t *testing.T, address string) string {
 	require.NoError(t, err)
 	g, err := gateway.New(gateway.Config{
 		Vault: vault, Mount: "kms", MaxBody: 1 << 20, MaxConcurrency: 4096,
-		Place: gateway.Place{Partition: "aws", Region: "us-east-1", Account: account},
+		ARNs: gateway.ARNs{Partition: "aws", Region: "us-east-1", Account: account},
 	})
 	require.NoError(t, err)
 	server := httptest.NewServer(gateway.Handler(g, nil))

@@ -1,5 +1,7 @@
 package gateway
 
+// Refusals of Vault and of the engine, turned into KMS's exceptions.
+
 import (
 	"context"
 	"errors"
@@ -124,7 +126,7 @@ func (c *call) deniedBy(v *vaultError) *kms.Exception {
 	action := "kms:" + c.operation
 	return &kms.Exception{
 		Type: kms.TypeAccessDenied,
-		Message: "User: " + c.place().userARN(c.caller.accessKey) + " is not authorized to perform: " + action +
+		Message: "User: " + c.arns().user(c.caller.accessKey) + " is not authorized to perform: " + action +
 			" on resource: " + c.resource + " because no identity-based policy allows the " + action + " action",
 	}
 }
@@ -137,12 +139,12 @@ func (c *call) engineException(v *vaultError) *kms.Exception {
 	switch {
 	case v.keyID != "" && v.message == kms.KeyNotFound(v.keyID).Message:
 		id := c.folder.local(v.keyID)
-		errors.As(c.place().noSuchKey(id, c.key.fromARN && id == c.key.id), &exception)
+		errors.As(c.arns().noSuchKey(id, c.key.fromARN && id == c.key.id), &exception)
 	case v.keyID != "":
-		exception.Message = kms.Rename(v.message, v.keyID, c.place().keyARN(c.folder.local(v.keyID)))
+		exception.Message = kms.Rename(v.message, v.keyID, c.arns().key(c.folder.local(v.keyID)))
 	case v.aliasName != "":
 		name := c.folder.localAlias(v.aliasName)
-		exception.Message = kms.Rename(v.message, v.aliasName, c.place().aliasARN(name))
+		exception.Message = kms.Rename(v.message, v.aliasName, c.arns().alias(name))
 	}
 	return exception
 }

@@ -66,13 +66,13 @@ func (f *fakeVault) last(t *testing.T) *vaultCall {
 	return calls[len(calls)-1]
 }
 
-var testPlace = Place{Partition: "aws", Region: "us-east-1", Account: "111122223333"}
+var testARNs = ARNs{Partition: "aws", Region: "us-east-1", Account: "111122223333"}
 
 func newTestGateway(t *testing.T, address string, change ...func(*Config)) *Gateway {
 	t.Helper()
 	vault, err := NewVault(address, "", 5*time.Second)
 	require.NoError(t, err)
-	c := Config{Vault: vault, Mount: "kms", Place: testPlace, MaxBody: 1 << 20, MaxConcurrency: 4096}
+	c := Config{Vault: vault, Mount: "kms", ARNs: testARNs, MaxBody: 1 << 20, MaxConcurrency: 4096}
 	for _, f := range change {
 		f(&c)
 	}

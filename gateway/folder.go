@@ -1,5 +1,7 @@
 package gateway
 
+// Folders: the part of the mount that a client sees as its whole KMS.
+
 import (
 	"net/url"
 	"strings"

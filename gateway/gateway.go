@@ -1,5 +1,7 @@
 package gateway
 
+// The gateway as an http.Handler: from the request's head to the answer.
+
 import (
 	"context"
 	"errors"
@@ -25,7 +27,7 @@ type Config struct {
 	Vault *Vault
 	// Mount is the path at which the secrets engine is mounted.
 	Mount string
-	Place Place
+	ARNs  ARNs
 	// RequireToken refuses calls that bring no Vault token as their session
 	// token. Without it they go to Vault without one, for a Vault Proxy to add.
 	RequireToken bool
@@ -43,7 +45,7 @@ type Config struct {
 type Gateway struct {
 	vault        *Vault
 	mount        string // with its slash
-	place        Place
+	arns         ARNs
 	requireToken bool
 	maxBody      int64
 	maxCalls     int64
@@ -68,17 +70,17 @@ func New(c Config) (*Gateway, error) {
 		return nil, errors.New("a client of Vault is needed")
 	case mount == "" || strings.ContainsAny(mount, "?#% ") || strings.Contains(mount, ".."):
 		return nil, fmt.Errorf("%q is no path of a mount", c.Mount)
-	case !partitionPattern.MatchString(c.Place.Partition):
-		return nil, fmt.Errorf("%q is no AWS partition", c.Place.Partition)
-	case !regionPattern.MatchString(c.Place.Region):
-		return nil, fmt.Errorf("%q is no AWS Region", c.Place.Region)
-	case !accountPattern.MatchString(c.Place.Account):
-		return nil, fmt.Errorf("%q is no AWS account: it must have 12 digits", c.Place.Account)
+	case !partitionPattern.MatchString(c.ARNs.Partition):
+		return nil, fmt.Errorf("%q is no AWS partition", c.ARNs.Partition)
+	case !regionPattern.MatchString(c.ARNs.Region):
+		return nil, fmt.Errorf("%q is no AWS Region", c.ARNs.Region)
+	case !accountPattern.MatchString(c.ARNs.Account):
+		return nil, fmt.Errorf("%q is no AWS account: it must have 12 digits", c.ARNs.Account)
 	case c.MaxBody <= 0 || c.MaxConcurrency <= 0:
 		return nil, errors.New("the limits on body and concurrency must be positive")
 	}
 	g := &Gateway{
-		vault: c.Vault, mount: mount + "/", place: c.Place, requireToken: c.RequireToken,
+		vault: c.Vault, mount: mount + "/", arns: c.ARNs, requireToken: c.RequireToken,
 		maxBody: c.MaxBody, maxCalls: c.MaxConcurrency, log: c.Log,
 		metrics: newMetrics(c.Registerer),
 	}

@@ -357,7 +357,7 @@ func TestListKeysPages(t *testing.T) {
 				require.LessOrEqual(t, len(answer.Keys), limit)
 				for _, key := range answer.Keys {
 					got = append(got, key.KeyId)
-					require.Equal(t, testPlace.keyARN(key.KeyId), key.KeyArn)
+					require.Equal(t, testARNs.key(key.KeyId), key.KeyArn)
 				}
 				require.NotNil(t, answer.Truncated)
 				require.Equal(t, *answer.Truncated, answer.NextMarker != nil)
@@ -482,14 +482,14 @@ func TestDescribeByAliasWithPoliciesOnAliasAndKey(t *testing.T) {
 func TestConfigRefused(t *testing.T) {
 	vault, err := NewVault("http://127.0.0.1:1", "", time.Second)
 	require.NoError(t, err)
-	good := Config{Vault: vault, Mount: "kms", Place: testPlace, MaxBody: 1, MaxConcurrency: 1}
+	good := Config{Vault: vault, Mount: "kms", ARNs: testARNs, MaxBody: 1, MaxConcurrency: 1}
 	for name, change := range map[string]func(*Config){
 		"vault":       func(c *Config) { c.Vault = nil },
 		"mount":       func(c *Config) { c.Mount = "/" },
 		"mount up":    func(c *Config) { c.Mount = "kms/../sys" },
-		"region":      func(c *Config) { c.Place.Region = "here" },
-		"account":     func(c *Config) { c.Place.Account = "1" },
-		"partition":   func(c *Config) { c.Place.Partition = "A:" },
+		"region":      func(c *Config) { c.ARNs.Region = "here" },
+		"account":     func(c *Config) { c.ARNs.Account = "1" },
+		"partition":   func(c *Config) { c.ARNs.Partition = "A:" },
 		"body":        func(c *Config) { c.MaxBody = 0 },
 		"concurrency": func(c *Config) { c.MaxConcurrency = 0 },
 	} {

@@ -1,5 +1,7 @@
 package gateway
 
+// CreateGrant, ListGrants, ListRetirableGrants and RetireGrant.
+
 import (
 	"net/http"
 	"net/url"
@@ -29,19 +31,19 @@ func checkPrincipal(text string, bare *kms.Exception) error {
 
 // nativePrincipal returns the native name of a principal: the id of the Vault
 // entity that one of the account's users stands for, else the ARN.
-func (p Place) nativePrincipal(arn string) string {
-	if entity, ok := strings.CutPrefix(arn, p.userARN("")); ok && entity != "" {
+func (a ARNs) nativePrincipal(arn string) string {
+	if entity, ok := strings.CutPrefix(arn, a.user("")); ok && entity != "" {
 		return entity
 	}
 	return arn
 }
 
 // principalARN is the reverse of nativePrincipal.
-func (p Place) principalARN(native string) any {
+func (a ARNs) principalARN(native string) any {
 	if native == "" || strings.HasPrefix(native, arnPrefix) {
 		return optional(native)
 	}
-	return p.userARN(native)
+	return a.user(native)
 }
 
 // checkCreateGrant checks the principals. The order relative to the key's
@@ -110,7 +112,7 @@ func listGrants(c *call, in input) (answer, error) {
 		if err := checkPrincipal(grantee, bare); err != nil {
 			return nil, err
 		}
-		query.Set("grantee_principal", c.place().nativePrincipal(grantee))
+		query.Set("grantee_principal", c.arns().nativePrincipal(grantee))
 	}
 	return c.grants(in, markGrants, "list-grants/"+c.key.native, query)
 }
@@ -121,7 +123,7 @@ func listRetirableGrants(c *call, in input) (answer, error) {
 	if err := checkPrincipal(retiring, bare); err != nil {
 		return nil, err
 	}
-	query := url.Values{"retiring_principal": {c.place().nativePrincipal(retiring)}}
+	query := url.Values{"retiring_principal": {c.arns().nativePrincipal(retiring)}}
 	return c.grants(in, markRetirable, "list-retirable-grants", query)
 }
 
@@ -146,13 +148,13 @@ func (c *call) grants(in input, mark byte, path string, query url.Values) (answe
 			continue
 		}
 		grants = append(grants, object{
-			{"KeyId", c.place().keyARN(c.folder.local(g.KeyID))},
+			{"KeyId", c.arns().key(c.folder.local(g.KeyID))},
 			{"GrantId", g.GrantID},
 			{"Name", optional(g.Name)},
 			{"CreationDate", seconds(g.CreationDate)},
-			{"GranteePrincipal", c.place().principalARN(g.GranteePrincipal)},
-			{"RetiringPrincipal", c.place().principalARN(g.RetiringPrincipal)},
-			{"IssuingAccount", c.place().rootARN()},
+			{"GranteePrincipal", c.arns().principalARN(g.GranteePrincipal)},
+			{"RetiringPrincipal", c.arns().principalARN(g.RetiringPrincipal)},
+			{"IssuingAccount", c.arns().root()},
 			{"Operations", g.Operations},
 		})
 	}

@@ -1,5 +1,7 @@
 package gateway
 
+// CreateKey, DescribeKey and GetKeyLastUsage.
+
 import (
 	"strings"
 	"time"
@@ -36,9 +38,9 @@ func (m *metadata) facts() kms.Facts {
 // HMAC key in this state, and no others.
 func (c *call) keyMetadata(m *metadata) object {
 	id := c.folder.local(m.KeyID)
-	arn := c.place().keyARN(id)
+	arn := c.arns().key(id)
 	o := object{
-		{"AWSAccountId", c.place().Account},
+		{"AWSAccountId", c.arns().Account},
 		{"KeyId", id},
 		{"Arn", arn},
 		{"CreationDate", milliseconds(m.CreationDate)},
@@ -58,7 +60,7 @@ func (c *call) keyMetadata(m *metadata) object {
 	if m.MultiRegion {
 		o = append(o, field{"MultiRegionConfiguration", object{
 			{"MultiRegionKeyType", "PRIMARY"},
-			{"PrimaryKey", object{{"Arn", arn}, {"Region", c.place().Region}}},
+			{"PrimaryKey", object{{"Arn", arn}, {"Region", c.arns().Region}}},
 			{"ReplicaKeys", []object{}},
 		}})
 	}
@@ -153,7 +155,7 @@ func (c *call) orNotFound(err error) error {
 	case c.key.alias:
 		return kms.AliasNotFound(c.key.arn)
 	default:
-		return c.place().noSuchKey(c.key.id, c.key.fromARN)
+		return c.arns().noSuchKey(c.key.id, c.key.fromARN)
 	}
 }
 
@@ -208,7 +210,7 @@ func getKeyLastUsage(c *call, _ input) (answer, error) {
 		return nil, c.orNotFound(err)
 	}
 	return answer{
-		{"KeyId", c.place().keyARN(c.folder.local(native.KeyID))},
+		{"KeyId", c.arns().key(c.folder.local(native.KeyID))},
 		{"KeyLastUsage", object{{"Operation", optional(native.Last.Operation)}, {"Timestamp", milliseconds(native.Last.Timestamp)}}},
 		{"TrackingStartDate", milliseconds(native.Tracking)},
 		{"KeyCreationDate", milliseconds(native.Created)},

@@ -1,5 +1,7 @@
 package gateway
 
+// The table of KMS's operations, and how those are run that are one request.
+
 import (
 	"encoding/base64"
 	"net/http"
@@ -64,7 +66,7 @@ type output struct {
 
 // The conversions of outputs.
 var (
-	keyARN    = func(c *call, value any) any { return c.place().keyARN(c.folder.local(stringOf(value))) }
+	keyARN    = func(c *call, value any) any { return c.arns().key(c.folder.local(stringOf(value))) }
 	asIs      = func(_ *call, value any) any { return value }
 	inMillis  = func(_ *call, value any) any { return milliseconds(timeOf(value)) }
 	asInteger = func(_ *call, value any) any {
@@ -90,7 +92,7 @@ func timeOf(value any) time.Time {
 var onlyKeyARN = []output{{"KeyId", keyARN}}
 
 // operationTable says of each of KMS's operations how it is done. GenerateMac
-// and VerifyMac are here as they are done alone; see mac.go.
+// and VerifyMac are here as they are done alone; see generate_verify_mac.go.
 var operationTable = map[string]*operation{
 	"CreateKey":            {check: checkCreateKey, run: createKey},
 	"DescribeKey":          {key: "KeyId", aliases: true, run: describeKey},
@@ -237,7 +239,7 @@ func (c *call) nativeValue(name string, value any) any {
 		return value.Format(time.RFC3339Nano)
 	case string:
 		if strings.HasSuffix(name, "Principal") {
-			return c.place().nativePrincipal(value)
+			return c.arns().nativePrincipal(value)
 		}
 	case []any:
 		if name == "Tags" {

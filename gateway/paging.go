@@ -1,5 +1,7 @@
 package gateway
 
+// Limit and Marker of list operations.
+
 import (
 	"encoding/base64"
 

@@ -1,17 +1,13 @@
 package gateway
 
+// The HTTP servers: KMS, and the paths beside it.
+
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -98,48 +94,6 @@ func plain(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text))
 }
 
-// readyFor is how long an answer about Vault's health is good for: probes must
-// not become a load on Vault.
-const readyFor = time.Second
-
-// readiness answers /readyz.
-type readiness struct {
-	check func(context.Context) error
-
-	mu   sync.Mutex
-	at   time.Time
-	last error
-}
-
-func (p *readiness) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Since(p.at) > readyFor {
-		p.last, p.at = p.check(context.WithoutCancel(r.Context())), time.Now()
-	}
-	if p.last != nil {
-		plain(w, http.StatusServiceUnavailable, readinessText(p.last)+"\n")
-		return
-	}
-	plain(w, http.StatusOK, "ready\n")
-}
-
-// readinessText says in the open what is wrong with Vault: no more than its own
-// unauthenticated sys/health does.
-func readinessText(err error) string {
-	var v *vaultError
-	if !errors.As(err, &v) {
-		return textUnreachable
-	}
-	switch v.status {
-	case http.StatusServiceUnavailable:
-		return textSealed
-	case http.StatusNotImplemented:
-		return "Vault is not initialized."
-	}
-	return textNoLeader
-}
-
 // Serve serves connections until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
 	var err error
@@ -165,45 +119,4 @@ func (s *Server) Reload() error {
 		return nil
 	}
 	return s.certificate.load()
-}
-
-// reloader keeps a certificate that can be replaced while it is served.
-type reloader struct {
-	certFile, keyFile string
-	current           atomic.Pointer[tls.Certificate]
-}
-
-func (r *reloader) load() error {
-	certificate, err := tls.LoadX509KeyPair(r.certFile, r.keyFile)
-	if err != nil {
-		return fmt.Errorf("loading the TLS certificate: %w", err)
-	}
-	r.current.Store(&certificate)
-	return nil
-}
-
-func tlsConfig(c ServerConfig) (*reloader, *tls.Config, error) {
-	if c.CertFile == "" || c.KeyFile == "" {
-		return nil, nil, errors.New("TLS needs both a certificate and its key")
-	}
-	r := &reloader{certFile: c.CertFile, keyFile: c.KeyFile}
-	if err := r.load(); err != nil {
-		return nil, nil, err
-	}
-	config := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.current.Load(), nil },
-	}
-	if c.ClientCAFile != "" {
-		pem, err := os.ReadFile(c.ClientCAFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("loading the client authorities: %w", err)
-		}
-		config.ClientCAs = x509.NewCertPool()
-		if !config.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, nil, fmt.Errorf("%s holds no certificate", c.ClientCAFile)
-		}
-		config.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return r, config, nil
 }

@@ -1,5 +1,7 @@
 package gateway
 
+// TagResource and ListResourceTags.
+
 import (
 	"maps"
 	"slices"

@@ -1,5 +1,7 @@
 package gateway
 
+// The client of Vault.
+
 import (
 	"bytes"
 	"context"

@@ -20,7 +20,7 @@ type options struct {
 	listen, metricsListen   string
 	vaultAddr, namespace    string
 	mount                   string
-	place                   gateway.Place
+	arns                    gateway.ARNs
 	requireToken            bool
 	certFile, keyFile, ca   string
 	maxBody, maxConcurrency int64
@@ -53,9 +53,9 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.StringVar(&o.vaultAddr, "vault-addr", "", "`URL` of Vault (default VAULT_ADDR)")
 	f.StringVar(&o.namespace, "namespace", os.Getenv("VAULT_NAMESPACE"), "Vault `namespace` of the mount")
 	f.StringVar(&o.mount, "mount", "kms", "`path` at which the secrets engine is mounted")
-	f.StringVar(&o.place.Partition, "partition", "aws", "AWS `partition` in ARNs")
-	f.StringVar(&o.place.Region, "region", "us-east-1", "AWS `Region` in ARNs")
-	f.StringVar(&o.place.Account, "account", "000000000000", "AWS `account` in ARNs")
+	f.StringVar(&o.arns.Partition, "partition", "aws", "AWS `partition` in ARNs")
+	f.StringVar(&o.arns.Region, "region", "us-east-1", "AWS `Region` in ARNs")
+	f.StringVar(&o.arns.Account, "account", "000000000000", "AWS `account` in ARNs")
 	f.BoolVar(&o.requireToken, "require-token", false, "refuse calls without a session token, instead of passing them to a Vault Proxy")
 	f.StringVar(&o.certFile, "tls-cert", "", "`file` of the TLS certificate; read again on SIGHUP")
 	f.StringVar(&o.keyFile, "tls-key", "", "`file` of its key")
@@ -92,7 +92,7 @@ func (o *options) gateway(log *slog.Logger, registry prometheus.Registerer) (*ga
 	return gateway.New(gateway.Config{
 		Vault:          vault,
 		Mount:          o.mount,
-		Place:          o.place,
+		ARNs:           o.arns,
 		RequireToken:   o.requireToken,
 		MaxBody:        o.maxBody,
 		MaxConcurrency: o.maxConcurrency,

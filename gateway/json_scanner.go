@@ -1,5 +1,8 @@
 package gateway
 
+// The JSON tokenizer. Both readers of inputs stand on it: json_input.go, which
+// reads any operation's input by its members in KMS's model, and mac_input.go.
+
 import (
 	"strconv"
 	"unicode/utf16"

@@ -1,5 +1,7 @@
 package gateway
 
+// ListKeys and ListAliases.
+
 import (
 	"encoding/json"
 	"net/http"
@@ -10,13 +12,13 @@ import (
 )
 
 func listKeys(c *call, in input) (answer, error) {
-	w, next, err := c.walkPage(in, "keys", markKeys, nil, limitOf(in, 100, 1000))
+	w, next, err := c.listFolders(in, "keys", markKeys, nil, limitOf(in, 100, 1000))
 	if err != nil {
 		return nil, err
 	}
 	keys := make([]object, len(w.names))
 	for i, id := range w.names {
-		keys[i] = object{{"KeyId", id}, {"KeyArn", c.place().keyARN(id)}}
+		keys[i] = object{{"KeyId", id}, {"KeyArn", c.arns().key(id)}}
 	}
 	return page("Keys", keys, markKeys, next), nil
 }
@@ -29,7 +31,7 @@ func listAliases(c *call, in input) (answer, error) {
 	if in.text("KeyId") != "" {
 		return c.listAliasesOfKey(in, limit)
 	}
-	w, next, err := c.walkPage(in, "aliases", markAliases, detailed, limit)
+	w, next, err := c.listFolders(in, "aliases", markAliases, detailed, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +47,7 @@ func (c *call) aliasEntry(name string, info json.RawMessage) object {
 	name = kms.AliasPrefix + name
 	var alias aliasRecord
 	_ = json.Unmarshal(info, &alias) // an alias that is gone by now has no more than its name
-	entry := object{{"AliasName", name}, {"AliasArn", c.place().aliasARN(name)}}
+	entry := object{{"AliasName", name}, {"AliasArn", c.arns().alias(name)}}
 	if alias.TargetKeyID != "" {
 		entry = append(entry, field{"TargetKeyId", c.folder.local(alias.TargetKeyID)})
 	}
@@ -69,7 +71,7 @@ func (c *call) listAliasesOfKey(in input, limit int) (answer, error) {
 	if after != "" {
 		query.Set("after", after)
 	}
-	var l listing
+	var l listAnswer
 	err = c.request(http.MethodGet, "aliases/"+c.folder.dir(), query, nil, &l)
 	if missing(err) {
 		err = c.exists()

@@ -1,5 +1,7 @@
 package gateway
 
+// Which GenerateMac and VerifyMac calls share a request, and when it is made.
+
 import (
 	"context"
 	"sync"

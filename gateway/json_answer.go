@@ -1,5 +1,7 @@
 package gateway
 
+// Answers, written as JSON in KMS's order of members and KMS's form of times.
+
 import (
 	"strconv"
 	"time"

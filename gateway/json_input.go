@@ -1,5 +1,7 @@
 package gateway
 
+// Inputs of any operation, read from JSON by their members in KMS's model.
+
 import (
 	"encoding/base64"
 	"math"

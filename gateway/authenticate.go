@@ -1,5 +1,7 @@
 package gateway
 
+// Who calls: the headers of AWS Signature Version 4.
+
 import (
 	"net/http"
 	"strings"

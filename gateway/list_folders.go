@@ -1,5 +1,8 @@
 package gateway
 
+// Pages of keys and aliases through all folders below the caller's. KMS lists
+// an account flat; the mount lists one folder at a time.
+
 import (
 	"encoding/json"
 	"maps"
@@ -16,17 +19,17 @@ import (
 // long as it likes; the page then ends early, which KMS's pages may do too.
 const maxLists = 500
 
-// listing is what the mount answers to LIST.
-type listing struct {
+// listAnswer is what the mount answers to LIST.
+type listAnswer struct {
 	Keys      []string                   `json:"keys"`
 	KeyInfo   map[string]json.RawMessage `json:"key_info"`
 	NextAfter string                     `json:"next_after"` // absent on the last page
 }
 
-// walk collects the names in the call's folder and all folders below it, in
+// folderListing collects the names in the call's folder and all folders below it, in
 // order. The mount lists one folder level at a time, so that policies can close
 // folders.
-type walk struct {
+type folderListing struct {
 	call  *call
 	kind  string     // keys or aliases
 	query url.Values // besides after and limit
@@ -42,16 +45,16 @@ type walk struct {
 }
 
 // run collects up to want names that come after a position.
-func (w *walk) run(after string) error {
+func (w *folderListing) run(after string) error {
 	w.position = after
-	return w.dir("", after)
+	return w.folder("", after)
 }
 
 // full reports whether the walk is over before its end.
-func (w *walk) full() bool { return len(w.names) >= w.want || w.stopped }
+func (w *folderListing) full() bool { return len(w.names) >= w.want || w.stopped }
 
-// dir walks a folder, from a position in it on.
-func (w *walk) dir(dir, after string) error {
+// folder walks a folder, from a position in it on.
+func (w *folderListing) folder(dir, after string) error {
 	if head, rest, nested := strings.Cut(after, "/"); nested {
 		after = head + "/"
 		if rest != "" {
@@ -77,7 +80,7 @@ func (w *walk) dir(dir, after string) error {
 	return nil
 }
 
-func (w *walk) entry(dir, name string, l *listing) error {
+func (w *folderListing) entry(dir, name string, l *listAnswer) error {
 	if strings.HasSuffix(name, "/") {
 		return w.subfolder(dir+name, "")
 	}
@@ -89,11 +92,11 @@ func (w *walk) entry(dir, name string, l *listing) error {
 
 // subfolder walks a folder below the first. One that the caller may not list
 // is not his, and is passed over.
-func (w *walk) subfolder(dir, after string) error {
+func (w *folderListing) subfolder(dir, after string) error {
 	if w.full() {
 		return nil
 	}
-	if err := w.dir(dir, after); err != nil && !forbidden(err) {
+	if err := w.folder(dir, after); err != nil && !forbidden(err) {
 		return err
 	}
 	if !w.full() {
@@ -103,7 +106,7 @@ func (w *walk) subfolder(dir, after string) error {
 }
 
 // list lists a folder. One that is not there is empty.
-func (w *walk) list(dir, after string) (*listing, error) {
+func (w *folderListing) list(dir, after string) (*listAnswer, error) {
 	if w.lists++; w.lists > maxLists {
 		w.stopped = true
 		return nil, nil
@@ -113,7 +116,7 @@ func (w *walk) list(dir, after string) (*listing, error) {
 		query.Set("after", after)
 	}
 	maps.Copy(query, w.query)
-	var l listing
+	var l listAnswer
 	err := w.call.request(http.MethodGet, w.kind+"/"+w.call.folder.dir()+dir, query, nil, &l)
 	if missing(err) {
 		return &l, nil
@@ -129,8 +132,8 @@ func checkPosition(position string) error {
 	return nil
 }
 
-// walkPage walks the tree for a page of entries.
-func (c *call) walkPage(in input, kind string, mark byte, query url.Values, limit int) (w *walk, next string, err error) {
+// listFolders returns a page of entries of all folders below the caller's.
+func (c *call) listFolders(in input, kind string, mark byte, query url.Values, limit int) (w *folderListing, next string, err error) {
 	c.resource = "*"
 	after, err := markerOf(in, mark)
 	if err != nil {
@@ -140,7 +143,7 @@ func (c *call) walkPage(in input, kind string, mark byte, query url.Values, limi
 		return nil, "", err
 	}
 	// One more than asked for tells whether there is a next page.
-	w = &walk{call: c, kind: kind, query: query, want: limit + 1}
+	w = &folderListing{call: c, kind: kind, query: query, want: limit + 1}
 	if err := w.run(after); err != nil {
 		return nil, "", err
 	}

@@ -1,8 +1,11 @@
 package gateway
 
+// What KMS has for keys that are not HMAC keys: custom key stores, encryption,
+// data keys, rotation. These operations only ever refuse, in KMS's words and in
+// KMS's order of checks.
+
 import (
 	"bytes"
-	"net/http"
 	"strings"
 
 	"vault-plugin-secrets-kms-hmac/kms"
@@ -24,32 +27,6 @@ func checkDataKeyLength(_ *call, in input) error {
 		return kms.Validationf("Please specify either number of bytes or key spec.")
 	}
 	return nil
-}
-
-func checkGenerateRandom(_ *call, in input) error {
-	if _, ok := in["NumberOfBytes"]; !ok {
-		return kms.Validationf("NumberOfBytes is required.")
-	}
-	if in.text("CustomKeyStoreId") != "" {
-		return errNoCustomKeyStores
-	}
-	if in["Recipient"] != nil {
-		return &kms.Exception{Type: kms.TypeUnsupportedOperation, Message: "Recipient is not supported: there are no Nitro enclaves here."}
-	}
-	return nil
-}
-
-// generateRandom asks Vault itself, not the mount, with the caller's token.
-func generateRandom(c *call, in input) (answer, error) {
-	body := appendObject(nil, object{{"bytes", in.number("NumberOfBytes", 0)}, {"format", "base64"}})
-	var native struct {
-		RandomBytes string `json:"random_bytes"`
-	}
-	err := c.send(vaultRequest{method: http.MethodPost, path: "sys/tools/random", body: body, token: c.caller.token}, &native)
-	if err != nil {
-		return nil, err
-	}
-	return answer{{"Plaintext", native.RandomBytes}}, nil
 }
 
 // kmsCiphertext begins the ciphertexts that KMS makes with symmetric keys.

@@ -34,7 +34,7 @@ func TestParseIdentifier(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got, err := testPlace.parseIdentifier(test.text)
+			got, err := testARNs.parse(test.text)
 			require.Equal(t, test.want, got)
 			requireNotFound(t, err, test.message)
 		})
@@ -63,7 +63,7 @@ func FuzzResolve(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	g := &Gateway{place: testPlace}
+	g := &Gateway{arns: testARNs}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, folder := range []folder{"", "payments", "a/b"} {
 			c := &call{gateway: g, folder: folder}

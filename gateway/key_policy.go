@@ -1,5 +1,7 @@
 package gateway
 
+// GetKeyPolicy, PutKeyPolicy and ListKeyPolicies.
+
 import (
 	"encoding/json"
 	"reflect"
@@ -17,7 +19,7 @@ const maxPolicyBytes = 32768
 // defaultPolicy returns the policy that KMS gives to keys created without one,
 // to the letter. It leaves all decisions to the account's own permissions,
 // which here are Vault's policies.
-func (p Place) defaultPolicy() string {
+func (a ARNs) defaultPolicy() string {
 	return `{
   "Version" : "2012-10-17",
   "Id" : "key-default-1",
@@ -25,7 +27,7 @@ func (p Place) defaultPolicy() string {
     "Sid" : "Enable IAM User Permissions",
     "Effect" : "Allow",
     "Principal" : {
-      "AWS" : "` + p.rootARN() + `"
+      "AWS" : "` + a.root() + `"
     },
     "Action" : "kms:*",
     "Resource" : "*"
@@ -43,7 +45,7 @@ func (c *call) checkPolicy(policy string) error {
 	if json.Unmarshal([]byte(policy), &given) != nil {
 		return &kms.Exception{Type: typeMalformedPolicy}
 	}
-	if err := json.Unmarshal([]byte(c.place().defaultPolicy()), &own); err != nil {
+	if err := json.Unmarshal([]byte(c.arns().defaultPolicy()), &own); err != nil {
 		return err
 	}
 	if !reflect.DeepEqual(given, own) {
@@ -69,7 +71,7 @@ func getKeyPolicy(c *call, in input) (answer, error) {
 	if err := checkPolicyName(in); err != nil {
 		return nil, err
 	}
-	return answer{{"Policy", c.place().defaultPolicy()}, {"PolicyName", defaultPolicyName}}, nil
+	return answer{{"Policy", c.arns().defaultPolicy()}, {"PolicyName", defaultPolicyName}}, nil
 }
 
 func putKeyPolicy(c *call, in input) (answer, error) {

@@ -1,5 +1,8 @@
 package gateway
 
+// The request to the mount for the GenerateMac or VerifyMac calls that share
+// it, one or many, and how its answer is dealt out to them.
+
 import (
 	"context"
 	"net/http"

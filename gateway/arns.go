@@ -1,13 +1,15 @@
 package gateway
 
+// ARNs, and the key identifiers of KMS, which are ids, names or ARNs.
+
 import (
 	"strings"
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
-// Place is where the endpoint says it is: what stands in its ARNs.
-type Place struct {
+// ARNs makes and reads the ARNs of one account in one Region.
+type ARNs struct {
 	Partition, Region, Account string
 }
 
@@ -29,23 +31,23 @@ func parseARN(text string) (a arn, ok bool) {
 	return arn{parts[1], parts[2], parts[3], parts[4], parts[5]}, true
 }
 
-func (p Place) kmsARN(resource string) string {
-	return "arn:" + p.Partition + ":kms:" + p.Region + ":" + p.Account + ":" + resource
+func (a ARNs) kms(resource string) string {
+	return "arn:" + a.Partition + ":kms:" + a.Region + ":" + a.Account + ":" + resource
 }
 
-// keyARN returns the ARN of a key, by its id as the client knows it.
-func (p Place) keyARN(id string) string { return p.kmsARN("key/" + id) }
+// key returns the ARN of a key, by its id as the client knows it.
+func (a ARNs) key(id string) string { return a.kms("key/" + id) }
 
-// aliasARN returns the ARN of an alias, whose name has its alias/ prefix.
-func (p Place) aliasARN(name string) string { return p.kmsARN(name) }
+// alias returns the ARN of an alias, whose name has its alias/ prefix.
+func (a ARNs) alias(name string) string { return a.kms(name) }
 
-// userARN returns the ARN of an IAM user.
-func (p Place) userARN(name string) string {
-	return "arn:" + p.Partition + ":iam::" + p.Account + ":user/" + name
+// user returns the ARN of an IAM user.
+func (a ARNs) user(name string) string {
+	return "arn:" + a.Partition + ":iam::" + a.Account + ":user/" + name
 }
 
-// rootARN returns the ARN of the account.
-func (p Place) rootARN() string { return "arn:" + p.Partition + ":iam::" + p.Account + ":root" }
+// root returns the ARN of the account.
+func (a ARNs) root() string { return "arn:" + a.Partition + ":iam::" + a.Account + ":root" }
 
 // identifier is a key identifier as a client sent it, taken apart.
 type identifier struct {
@@ -59,34 +61,34 @@ type identifier struct {
 	foreign string
 }
 
-// parseIdentifier takes a key id, key ARN, alias name or alias ARN apart.
+// parse takes a key id, key ARN, alias name or alias ARN apart.
 //
 // It fails with NotFoundException: "Invalid arn <region>" for an ARN of
 // another Region, as KMS says, and by analogy for another partition or
 // service; "Invalid keyId ..." for an ARN of anything else than a key or an
 // alias, for which KMS's answer is not on record.
-func (p Place) parseIdentifier(text string) (identifier, error) {
+func (a ARNs) parse(text string) (identifier, error) {
 	if !strings.HasPrefix(text, arnPrefix) {
 		return identifier{name: text, alias: strings.HasPrefix(text, kms.AliasPrefix)}, nil
 	}
-	a, ok := parseARN(text)
+	named, ok := parseARN(text)
 	if !ok {
 		return identifier{}, invalidKeyID(text, false)
 	}
-	for _, part := range [][2]string{{a.service, "kms"}, {a.partition, p.Partition}, {a.region, p.Region}} {
+	for _, part := range [][2]string{{named.service, "kms"}, {named.partition, a.Partition}, {named.region, a.Region}} {
 		if part[0] != part[1] {
 			return identifier{}, &kms.Exception{Type: kms.TypeNotFound, Message: "Invalid arn " + part[0]}
 		}
 	}
 	id := identifier{fromARN: true}
-	if a.account != p.Account {
+	if named.account != a.Account {
 		id.foreign = text
 	}
-	if strings.HasPrefix(a.resource, kms.AliasPrefix) {
-		id.name, id.alias = a.resource, true
+	if strings.HasPrefix(named.resource, kms.AliasPrefix) {
+		id.name, id.alias = named.resource, true
 		return id, nil
 	}
-	if id.name, ok = strings.CutPrefix(a.resource, "key/"); !ok {
+	if id.name, ok = strings.CutPrefix(named.resource, "key/"); !ok {
 		return identifier{}, invalidKeyID(text, false)
 	}
 	return id, nil
@@ -104,9 +106,9 @@ func invalidKeyID(id string, fromARN bool) error {
 // noSuchKey is the answer where no key has the id. KMS tells ids of a wrong
 // shape from ids that are free; keys here may have other ids than KMS's, so the
 // shape decides only once the key is known not to be there.
-func (p Place) noSuchKey(id string, fromARN bool) error {
+func (a ARNs) noSuchKey(id string, fromARN bool) error {
 	if !kms.IsKMSKeyID(id) {
 		return invalidKeyID(id, fromARN)
 	}
-	return kms.KeyNotFound(p.keyARN(id))
+	return kms.KeyNotFound(a.key(id))
 }

@@ -1,0 +1,57 @@
+package gateway
+
+// GenerateMac and VerifyMac: together with others under way where the input is
+// plain (mac_coalescer.go, mac_request.go), alone where it has options.
+
+// mac does a plain GenerateMac or VerifyMac, together with others if others are
+// under way.
+func (c *call) mac(m macRequest) ([]byte, error) {
+	if err := c.resolve(m.keyID, true); err != nil {
+		return nil, err
+	}
+	group := macGroup{token: c.caller.token, key: c.key.native, algorithm: m.algorithm, verify: m.verify}
+	a := c.gateway.macs.do(c.ctx, group, m)
+	if a.err != nil {
+		return nil, a.err
+	}
+	return c.macBody(m.verify, a, m.algorithm), nil
+}
+
+// macBody returns the answer to a GenerateMac or VerifyMac. The blob and the
+// algorithm need no escaping.
+func (c *call) macBody(verify bool, a macAnswer, algorithm string) []byte {
+	arn := c.key.arn
+	if a.keyID != c.key.native {
+		arn = c.arns().key(c.folder.local(a.keyID))
+	}
+	body := make([]byte, 0, 96+len(a.mac)+len(arn))
+	body = append(body, '{')
+	if verify {
+		body = append(body, `"MacValid":true`...)
+	} else {
+		body = append(append(append(body, `"Mac":"`...), a.mac...), '"')
+	}
+	body = append(append(append(body, `,"MacAlgorithm":"`...), algorithm...), `","KeyId":`...)
+	return append(appendString(body, arn), '}')
+}
+
+// generateMac and verifyMac are the general way: calls with options go alone.
+func generateMac(c *call, in input) (answer, error) { return c.macAlone(in, false) }
+
+func verifyMac(c *call, in input) (answer, error) { return c.macAlone(in, true) }
+
+func (c *call) macAlone(in input, verify bool) (answer, error) {
+	members := []string{"Message", "MacAlgorithm", "GrantTokens", "DryRun"}
+	if verify {
+		members = append(members, "Mac")
+	}
+	var native macFields
+	if err := c.postGranted(c.op.path+"/"+c.key.native, c.fields(members, in), &native); err != nil {
+		return nil, err
+	}
+	arn := c.arns().key(c.folder.local(native.KeyID))
+	if verify {
+		return answer{{"MacValid", true}, {"MacAlgorithm", in.text("MacAlgorithm")}, {"KeyId", arn}}, nil
+	}
+	return answer{{"Mac", native.Mac}, {"MacAlgorithm", in.text("MacAlgorithm")}, {"KeyId", arn}}, nil
+}
