@@ -33,7 +33,7 @@ func modelInput(operation string, d *framework.FieldData, extra map[string]any) 
 		in[member.Name] = value
 	}
 	maps.Copy(in, extra)
-	return in, kms.Validate(operation, in)
+	return in, kms.ValidateFields(operation, in)
 }
 
 // modelValue gives a field's value the type that the model's shape has.

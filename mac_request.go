@@ -159,7 +159,7 @@ func (r *macRequest) validate(message, mac []byte) error {
 	if mac != nil {
 		in["Mac"] = mac
 	}
-	return kms.Validate(r.operation, in)
+	return kms.ValidateFields(r.operation, in)
 }
 
 // plainlyValid recognizes the ordinary request without consulting the model, for
@@ -187,7 +187,7 @@ func validateItem(operation string, message, mac []byte) error {
 			in[name] = blob
 		}
 	}
-	return kms.Validate(operation, in)
+	return kms.ValidateFields(operation, in)
 }
 
 // decodeBlob decodes a member that arrived in base64, into room, which it

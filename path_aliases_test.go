@@ -66,7 +66,7 @@ func TestAliasRefusals(t *testing.T) {
 	createKey(t, m, "a")
 	createKey(t, m, "p/a")
 	write(t, m, "aliases/x", fields{"target_key_id": "a"})
-	const pattern = "1 validation error detected: Value '%s' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"
+	const pattern = "1 validation error detected: Value '%s' at 'alias_name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"
 	const scope = "%s may point only at keys of its own folder, and %s is not in it. On a mount that one team owns, set alias_scope=any in config."
 	long := strings.Repeat("x", 251)
 	tests := []struct {
@@ -74,8 +74,8 @@ func TestAliasRefusals(t *testing.T) {
 		data                  fields
 		wantType, wantMessage string
 	}{
-		{"no target", "y", nil, "ValidationException", "1 validation error detected: Value null at 'targetKeyId' failed to satisfy constraint: Member must not be null"},
-		{"empty target", "y", fields{"target_key_id": ""}, "ValidationException", `2 validation errors detected: Value '' at 'targetKeyId' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'targetKeyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
+		{"no target", "y", nil, "ValidationException", "1 validation error detected: Value null at 'target_key_id' failed to satisfy constraint: Member must not be null"},
+		{"empty target", "y", fields{"target_key_id": ""}, "ValidationException", `2 validation errors detected: Value '' at 'target_key_id' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'target_key_id' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
 		{"no such key", "y", fields{"target_key_id": "b"}, "NotFoundException", "Key 'b' does not exist"},
 		{"impossible key", "y", fields{"target_key_id": "a..b"}, "NotFoundException", "Invalid keyId 'a..b'"},
 		{"alias of an alias", "y", fields{"target_key_id": "alias/x"}, "ValidationException", "Aliases must refer to keys. Not aliases"},
@@ -84,7 +84,7 @@ func TestAliasRefusals(t *testing.T) {
 		{"dot", "a.b", fields{"target_key_id": "a"}, "ValidationException", fmt.Sprintf(pattern, "alias/a.b")},
 		{"space", "a b", fields{"target_key_id": "a"}, "ValidationException", fmt.Sprintf(pattern, "alias/a b")},
 		{"empty segment", "a//b", fields{"target_key_id": "a"}, "ValidationException", "alias/a//b contains invalid characters for an alias"},
-		{"too long", long, fields{"target_key_id": "a"}, "ValidationException", "1 validation error detected: Value 'alias/" + long + "' at 'aliasName' failed to satisfy constraint: Member must have length less than or equal to 256"},
+		{"too long", long, fields{"target_key_id": "a"}, "ValidationException", "1 validation error detected: Value 'alias/" + long + "' at 'alias_name' failed to satisfy constraint: Member must have length less than or equal to 256"},
 		{"into a folder", "y", fields{"target_key_id": "p/a"}, "ValidationException", fmt.Sprintf(scope, "alias/y", "p/a")},
 		{"out of a folder", "p/y", fields{"target_key_id": "a"}, "ValidationException", fmt.Sprintf(scope, "alias/p/y", "a")},
 		{"to another folder", "q/y", fields{"target_key_id": "p/a"}, "ValidationException", fmt.Sprintf(scope, "alias/q/y", "p/a")},

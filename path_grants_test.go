@@ -103,13 +103,13 @@ func TestCreateGrantRefusals(t *testing.T) {
 		wantType, wantMessage string
 	}{
 		{"other operation", "a", fields{"operations": "Encrypt"}, "ValidationException", fmt.Sprintf(operations, "Encrypt")},
-		{"no grantee", "a", fields{"grantee_principal": nil}, "ValidationException", "1 validation error detected: Value null at 'granteePrincipal' failed to satisfy constraint: Member must not be null"},
+		{"no grantee", "a", fields{"grantee_principal": nil}, "ValidationException", "1 validation error detected: Value null at 'grantee_principal' failed to satisfy constraint: Member must not be null"},
 		{"no operations", "a", fields{"operations": nil}, "ValidationException", "1 validation error detected: Value null at 'operations' failed to satisfy constraint: Member must not be null"},
 		{"bad name", "a", fields{"name": "a b"}, "ValidationException", "1 validation error detected: Value 'a b' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
 		{"constraints", "a", fields{"constraints": fields{"EncryptionContextEquals": fields{"a": "b"}}}, "ValidationException", "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key."},
 		{"bad token", "a", fields{"grant_tokens": "x"}, "InvalidGrantTokenException", "The grant token is not valid."},
 		{"no such key", "b", nil, "NotFoundException", "Key 'b' does not exist"},
-		{"model before lookup", "b", fields{"grantee_principal": nil}, "ValidationException", "1 validation error detected: Value null at 'granteePrincipal' failed to satisfy constraint: Member must not be null"},
+		{"model before lookup", "b", fields{"grantee_principal": nil}, "ValidationException", "1 validation error detected: Value null at 'grantee_principal' failed to satisfy constraint: Member must not be null"},
 		{"lookup before operations", "b", fields{"operations": "Encrypt"}, "NotFoundException", "Key 'b' does not exist"},
 		{"dry run", "a", fields{"dry_run": true}, "DryRunOperationException", "The request would have succeeded, but the DryRun option is set."},
 	}
@@ -222,7 +222,7 @@ func TestGrantedRefusals(t *testing.T) {
 	createKey(t, m, "a")
 	createGrant(t, m, "a", "e", "GenerateMac")
 	e := m.as("e")
-	writeRefused(t, e, "granted/generate-mac/a", fields{"message": "bQ=="}, "ValidationException", "1 validation error detected: Value null at 'macAlgorithm' failed to satisfy constraint: Member must not be null")
+	writeRefused(t, e, "granted/generate-mac/a", fields{"message": "bQ=="}, "ValidationException", "1 validation error detected: Value null at 'mac_algorithm' failed to satisfy constraint: Member must not be null")
 	write(t, m, "disable-key/a", nil)
 	writeRefused(t, e, "granted/generate-mac/a", macFields("m"), "DisabledException", "a is disabled.")
 	requireForbidden(t, m.as("f"), "granted/generate-mac/a", macFields("m"))
@@ -291,7 +291,7 @@ func TestEndGrantRefusals(t *testing.T) {
 		{"path in the id", "retire-grant", fields{"key_id": "a", "grant_id": "../x"}, "NotFoundException", "Grant ID ../x not found"},
 		{"of another key", "retire-grant", fields{"key_id": "b", "grant_id": id}, "NotFoundException", "Grant ID " + id + " not found"},
 		{"alias", "retire-grant", fields{"key_id": "alias/x", "grant_id": id}, "InvalidArnException", "Key Aliases are not supported for this operation."},
-		{"revoke nothing", "revoke-grant/a", nil, "ValidationException", "1 validation error detected: Value null at 'grantId' failed to satisfy constraint: Member must not be null"},
+		{"revoke nothing", "revoke-grant/a", nil, "ValidationException", "1 validation error detected: Value null at 'grant_id' failed to satisfy constraint: Member must not be null"},
 		{"revoke of another key", "revoke-grant/b", fields{"grant_id": id}, "NotFoundException", "Grant ID " + id + " not found"},
 		{"revoke, dry run", "revoke-grant/a", fields{"grant_id": id, "dry_run": true}, "DryRunOperationException", "The request would have succeeded, but the DryRun option is set."},
 	}
@@ -330,7 +330,7 @@ func TestListGrants(t *testing.T) {
 	require.Len(t, grants("list-retirable-grants", fields{"retiring_principal": "r"}), 6)
 	require.Len(t, grants("list-retirable-grants", fields{"retiring_principal": "e0"}), 0)
 	refused(t, m, logical.ReadOperation, "list-retirable-grants", nil, "ValidationException",
-		"1 validation error detected: Value null at 'retiringPrincipal' failed to satisfy constraint: Member must not be null")
+		"1 validation error detected: Value null at 'retiring_principal' failed to satisfy constraint: Member must not be null")
 
 	after := ""
 	for range 3 {

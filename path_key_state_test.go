@@ -226,7 +226,7 @@ func (c *cell) fill(t *testing.T, data fields) fields {
 func TestPendingWindow(t *testing.T) {
 	t.Parallel()
 	const range7to30 = "PendingWindowInDays must be between 7 and 30"
-	const model = "1 validation error detected: Value '%d' at 'pendingWindowInDays' failed to satisfy constraint: Member must have value %s"
+	const model = "1 validation error detected: Value '%d' at 'pending_window_in_days' failed to satisfy constraint: Member must have value %s"
 	tests := []struct {
 		name        string
 		days        any

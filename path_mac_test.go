@@ -70,8 +70,8 @@ func TestMacOrderOfChecks(t *testing.T) {
 		emptyMsg    = "Value at 'message' failed to satisfy constraint: Member must have length greater than or equal to 1"
 		longMsg     = "Value at 'message' failed to satisfy constraint: Member must have length less than or equal to 4096"
 		noMsg       = "Value at 'message' failed to satisfy constraint: Member must not be null"
-		noAlgorithm = "Value null at 'macAlgorithm' failed to satisfy constraint: Member must not be null"
-		badWord     = "Value 'hmac_sha_256' at 'macAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]"
+		noAlgorithm = "Value null at 'mac_algorithm' failed to satisfy constraint: Member must not be null"
+		badWord     = "Value 'hmac_sha_256' at 'mac_algorithm' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]"
 		mismatch    = "Algorithm HMAC_SHA_512 is incompatible with key spec HMAC_256."
 		badToken    = "The grant token is not valid."
 		dryRun      = "The request would have succeeded, but the DryRun option is set."
@@ -93,12 +93,12 @@ func TestMacOrderOfChecks(t *testing.T) {
 		{"no algorithm", "enabled", fields{"mac_algorithm": nil}, "ValidationException", model + noAlgorithm},
 		{"unknown algorithm", "enabled", fields{"mac_algorithm": "hmac_sha_256"}, "ValidationException", model + badWord},
 		{"two members wrong", "enabled", fields{"message": "", "mac_algorithm": nil}, "ValidationException", "2 validation errors detected: " + emptyMsg + "; " + noAlgorithm},
-		{"11 grant tokens", "enabled", fields{"grant_tokens": tooMany}, "ValidationException", model + "Value '[t, t, t, t, t, t, t, t, t, t, t]' at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10"},
+		{"11 grant tokens", "enabled", fields{"grant_tokens": tooMany}, "ValidationException", model + "Value at 'grant_tokens' failed to satisfy constraint: Member must have length less than or equal to 10"},
 		{"model before lookup", "none", fields{"message": ""}, "ValidationException", model + emptyMsg},
 		{"unknown algorithm before lookup", "none", fields{"mac_algorithm": "hmac_sha_256"}, "ValidationException", model + badWord},
-		{"key not ASCII", "schlüssel", nil, "ValidationException", model + `Value 'schlüssel' at 'keyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
-		{"key too long", strings.Repeat("a", 2049), nil, "ValidationException", model + "Value '" + strings.Repeat("a", 2049) + "' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048"},
-		{"no key at all", "", nil, "ValidationException", `2 validation errors detected: Value '' at 'keyId' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'keyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
+		{"key not ASCII", "schlüssel", nil, "ValidationException", model + `Value 'schlüssel' at 'key_id' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
+		{"key too long", strings.Repeat("a", 2049), nil, "ValidationException", model + "Value '" + strings.Repeat("a", 512) + "...' at 'key_id' failed to satisfy constraint: Member must have length less than or equal to 2048"},
+		{"no key at all", "", nil, "ValidationException", `2 validation errors detected: Value '' at 'key_id' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'key_id' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
 		{"no such key", "none", nil, "NotFoundException", "Key 'none' does not exist"},
 		{"impossible key", "a..b", nil, "NotFoundException", "Invalid keyId 'a..b'"},
 		{"long key", strings.Repeat("a", 300), nil, "NotFoundException", "Invalid keyId '" + strings.Repeat("a", 300) + "'"},
@@ -368,7 +368,7 @@ func TestBatchRefusals(t *testing.T) {
 		{"no items to verify", "verify-mac/a", fields{"messages": []any{}, "macs": []any{}}, "ValidationException", "a batch has 1 to 10000 items, this one has 0"},
 		{"too many items", "generate-mac/a", fields{"messages": many}, "ValidationException", "a batch has 1 to 10000 items, this one has 10001"},
 		{"too many in a text", "generate-mac/a", fields{"messages": strings.Repeat(",", 10000)}, "ValidationException", "a batch has 1 to 10000 items, this one has 10001"},
-		{"no algorithm", "generate-mac/a", fields{"messages": "bQ==", "mac_algorithm": nil}, "ValidationException", "1 validation error detected: Value null at 'macAlgorithm' failed to satisfy constraint: Member must not be null"},
+		{"no algorithm", "generate-mac/a", fields{"messages": "bQ==", "mac_algorithm": nil}, "ValidationException", "1 validation error detected: Value null at 'mac_algorithm' failed to satisfy constraint: Member must not be null"},
 		{"wrong algorithm", "generate-mac/a", fields{"messages": "bQ==", "mac_algorithm": "HMAC_SHA_512"}, "InvalidKeyUsageException", "Algorithm HMAC_SHA_512 is incompatible with key spec HMAC_256."},
 		{"no such key", "generate-mac/b", fields{"batch_input": []any{fields{"message": "!"}}}, "NotFoundException", "Key 'b' does not exist"},
 		{"not objects", "generate-mac/a", fields{"batch_input": "x"}, "ValidationException", "batch_input must be a list of objects"},

@@ -38,9 +38,9 @@ func TestTagRefusals(t *testing.T) {
 		{"one too many", fields{"one": "more"}, "TagException", "Too many tags"},
 		{"reserved", fields{"aws:x": "1"}, "TagException", "Tags beginning with aws: are reserved"},
 		{"reserved in capitals", fields{"AwS:x": "1"}, "TagException", "Tags beginning with aws: are reserved"},
-		{"long key", fields{long[:129]: "v"}, "ValidationException", "1 validation error detected: Value '" + long[:129] + "' at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length less than or equal to 128"},
-		{"long value", fields{"a": "v", "k": long}, "ValidationException", "1 validation error detected: Value '" + long + "' at 'tags.2.member.tagValue' failed to satisfy constraint: Member must have length less than or equal to 256"},
-		{"empty key", fields{"": "v"}, "ValidationException", "1 validation error detected: Value '' at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length greater than or equal to 1"},
+		{"long key", fields{long[:129]: "v"}, "ValidationException", "1 validation error detected: Value '" + long[:129] + "' at 'tags.1.member.tag_key' failed to satisfy constraint: Member must have length less than or equal to 128"},
+		{"long value", fields{"a": "v", "k": long}, "ValidationException", "1 validation error detected: Value '" + long + "' at 'tags.2.member.tag_value' failed to satisfy constraint: Member must have length less than or equal to 256"},
+		{"empty key", fields{"": "v"}, "ValidationException", "1 validation error detected: Value '' at 'tags.1.member.tag_key' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"none given", nil, "ValidationException", "1 validation error detected: Value null at 'tags' failed to satisfy constraint: Member must not be null"},
 	}
 	before := rawRecord(t, m, keyPrefix+"full")
@@ -67,5 +67,5 @@ func TestFullKeyTakesNewValues(t *testing.T) {
 	require.Len(t, read(t, m, "keys/a")["tags"], 50)
 	full["k51"] = "v"
 	writeRefused(t, m, "keys/b", fields{"key_spec": "HMAC_256", "tags": full}, "TagException", "Too many tags")
-	writeRefused(t, m, "untag-resource/a", nil, "ValidationException", "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not be null")
+	writeRefused(t, m, "untag-resource/a", nil, "ValidationException", "1 validation error detected: Value null at 'tag_keys' failed to satisfy constraint: Member must not be null")
 }

@@ -117,6 +117,7 @@ func Rename(message, from, to string) string {
 }
 
 func keyException(kind, text, keyID string, args ...any) *Exception {
+	keyID = Excerpt(keyID)
 	return &Exception{Type: kind, Message: fmt.Sprintf(text, append([]any{keyID}, args...)...), KeyID: keyID}
 }
 
@@ -153,11 +154,12 @@ func WrongOrigin(keyID, origin string) *Exception {
 
 // InvalidKeyID: the id is not one that a key can have.
 func InvalidKeyID(keyID string) *Exception {
-	return &Exception{Type: TypeNotFound, Message: "Invalid keyId '" + keyID + "'"}
+	return &Exception{Type: TypeNotFound, Message: "Invalid keyId '" + Excerpt(keyID) + "'"}
 }
 
 // AliasNotFound: no alias has this name (with its alias/ prefix).
 func AliasNotFound(name string) *Exception {
+	name = Excerpt(name)
 	return &Exception{Type: TypeNotFound, Message: fmt.Sprintf(textAliasMissing, name), AliasName: name}
 }
 
@@ -218,7 +220,7 @@ func InvalidGrantID() *Exception {
 // GrantNotFound: there is no such grant to revoke or to retire. KMS's own
 // text is not on record.
 func GrantNotFound(grantID string) *Exception {
-	return &Exception{Type: TypeNotFound, Message: "Grant ID " + grantID + " not found"}
+	return &Exception{Type: TypeNotFound, Message: "Grant ID " + Excerpt(grantID) + " not found"}
 }
 
 // InvalidMarker: the marker does not come from an answer of this operation.

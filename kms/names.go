@@ -55,7 +55,7 @@ func CheckAliasName(name string) error {
 	case !strings.HasPrefix(name, AliasPrefix):
 		return Validationf(`Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html`)
 	case !isSegmented(name, "_-"):
-		return Validationf("%s contains invalid characters for an alias", name)
+		return Validationf("%s contains invalid characters for an alias", Excerpt(name))
 	case strings.HasPrefix(name, "alias/aws/"):
 		return &Exception{Type: TypeNotAuthorized, Message: "The alias name for a customer managed CMK cannot begin with alias/aws/."}
 	}

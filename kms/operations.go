@@ -4,6 +4,7 @@ package kms
 // 2014-11-01): members in the model's order, lengths, ranges, patterns and
 // enumerations. Two facts are KMS's behaviour rather than the public model: the
 // ASCII pattern on key identifiers and the order in which enumerations print.
+// One is ours: grant tokens are sensitive, since they let their bearer act.
 
 var (
 	shapeAccountIdType           = &Shape{Type: String, Min: 12, Max: 12, Pattern: `[0-9]{12}`}
@@ -36,7 +37,7 @@ var (
 	shapeGrantOperation             = &Shape{Type: String, Enum: []string{"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "GetPublicKey", "CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "DeriveSharedSecret"}}
 	shapeGrantOperationList         = &Shape{Type: List, Element: shapeGrantOperation}
 	shapeGrantTokenList             = &Shape{Type: List, Max: 10, Element: shapeGrantTokenType}
-	shapeGrantTokenType             = &Shape{Type: String, Min: 1, Max: 8192}
+	shapeGrantTokenType             = &Shape{Type: String, Min: 1, Max: 8192, Sensitive: true}
 	shapeImportType                 = &Shape{Type: String, Enum: []string{"NEW_KEY_MATERIAL", "EXISTING_KEY_MATERIAL"}}
 	shapeIncludeKeyMaterial         = &Shape{Type: String, Enum: []string{"ALL_KEY_MATERIAL", "ROTATIONS_ONLY"}}
 	shapeKeyAgreementAlgorithmSpec  = &Shape{Type: String, Enum: []string{"ECDH"}}

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -166,6 +167,18 @@ func usagesOf(spec KeySpec) []string {
 	}
 }
 
+// wordsForHMAC are the words of the model's enumerations that HMAC keys have a
+// use for; the others are accepted by the model and refused by the rules.
+var wordsForHMAC = map[*Shape][]string{
+	shapeKeySpec:               texts(HMACSpecs()),
+	shapeCustomerMasterKeySpec: texts(HMACSpecs()),
+	shapeKeyUsageType:          {UsageMac},
+	shapeOriginType:            {OriginKMS, OriginExternal},
+	shapeAlgorithmSpec:         {WrapOAEPSHA256, WrapOAEPSHA1},
+	shapeWrappingKeySpec:       slices.Sorted(maps.Keys(wrappingBits)),
+	shapeGrantOperation:        GrantOperations,
+}
+
 // CheckPendingWindow refuses a waiting period outside KMS's real range, which
 // is narrower than its model's.
 func CheckPendingWindow(days int) error {
@@ -304,10 +317,12 @@ func GrantConstraintsRefused() error {
 	return Validationf("EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.")
 }
 
-func join[T ~string](values []T) string {
-	texts := make([]string, len(values))
+func join[T ~string](values []T) string { return strings.Join(texts(values), ", ") }
+
+func texts[T ~string](values []T) []string {
+	out := make([]string, len(values))
 	for i, value := range values {
-		texts[i] = string(value)
+		out[i] = string(value)
 	}
-	return strings.Join(texts, ", ")
+	return out
 }

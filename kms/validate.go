@@ -33,7 +33,7 @@ type Shape struct {
 	// the notation in which KMS prints it.
 	Pattern string
 	Enum    []string
-	// Sensitive values are not even called null in an error.
+	// Sensitive values are never repeated in an error, and not even called null.
 	Sensitive bool
 	Element   *Shape   // of a List
 	Members   []Member // of a Structure, in the model's order
@@ -63,13 +63,59 @@ func Input(operation string) (members []Member, ok bool) {
 	return members, ok
 }
 
+// Limits of what one ValidationException says and of what is looked at to say
+// it. KMS's own are not known: they are there so that neither grows with the
+// request by more than the request itself does.
+const (
+	// MaxListElements bounds the lists that the model does not bound: four
+	// times the longest that any of KMS's rules accepts.
+	MaxListElements = 200
+
+	maxViolations     = 20
+	maxViolationBytes = 16 << 10
+	maxExcerptBytes   = 512
+)
+
+// MaxElements returns the most elements of a List that are looked at. A list
+// with more is refused by its number of elements alone, so a decoder needs to
+// keep no more than one beyond.
+func (s *Shape) MaxElements() int {
+	if s.Max > 0 {
+		return s.Max
+	}
+	return MaxListElements
+}
+
+// Excerpt returns a caller's text as errors repeat it: whole, or, beyond 512
+// bytes, its beginning.
+func Excerpt(text string) string {
+	if len(text) <= maxExcerptBytes {
+		return text
+	}
+	end := maxExcerptBytes
+	for end > maxExcerptBytes-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "..."
+}
+
 // Validate holds an operation's input against the KMS API model, before any
-// key is looked up, as KMS does: all violations are collected into one
-// ValidationException. Values have the Go types that Type names; an absent
-// member and nil are the same. No value of a Blob or of a Sensitive member is
-// repeated in the error.
+// key is looked up, as KMS does: violations are collected into one
+// ValidationException, up to 20 of them. Values have the Go types that Type
+// names; an absent member and nil are the same. No value of a Blob or of a
+// Sensitive member is repeated in the error, and of others only an Excerpt.
 func Validate(operation string, input map[string]any) error {
-	v := validator{}
+	return validate(operation, input, &validator{nameOf: lowerFirst})
+}
+
+// ValidateFields is Validate for the native API: errors name members as its
+// fields are named, and list of the words of an enumeration only those that
+// HMAC keys have a use for.
+func ValidateFields(operation string, input map[string]any) error {
+	return validate(operation, input, &validator{nameOf: FieldName, words: wordsForHMAC})
+}
+
+func validate(operation string, input map[string]any, v *validator) error {
 	v.members("", operations[operation], input)
 	if len(v.violations) == 0 {
 		return nil
@@ -81,11 +127,26 @@ func Validate(operation string, input map[string]any) error {
 	return Validationf("%d validation %s detected: %s", len(v.violations), noun, strings.Join(v.violations, "; "))
 }
 
-type validator struct{ violations []string }
+type validator struct {
+	nameOf func(member string) string
+	// words are the enumerations that are listed otherwise than in the model.
+	words      map[*Shape][]string
+	violations []string
+	bytes      int // of all violations
+}
+
+// full reports whether the error has all that fits, so that looking at more
+// would be in vain.
+func (v *validator) full() bool {
+	return len(v.violations) >= maxViolations || v.bytes >= maxViolationBytes
+}
 
 func (v *validator) members(path string, members []Member, values map[string]any) {
 	for _, m := range members {
-		at := path + lowerFirst(m.Name)
+		if v.full() {
+			return
+		}
+		at := path + v.nameOf(m.Name)
 		value := values[m.Name]
 		switch {
 		case value != nil:
@@ -101,37 +162,59 @@ func (v *validator) members(path string, members []Member, values map[string]any
 func (v *validator) value(at string, shape *Shape, value any) {
 	switch value := value.(type) {
 	case string:
-		shown := " '" + value + "'"
-		if shape.Sensitive {
-			shown = ""
-		}
-		v.length(at, shown, shape, utf8.RuneCountInString(value))
-		if shape.Pattern != "" && !compiled(shape.Pattern).MatchString(value) {
-			v.add("Value%s at '%s' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", shown, at, shape.Pattern)
-		}
-		if shape.Enum != nil && !slices.Contains(shape.Enum, value) {
-			v.add("Value%s at '%s' failed to satisfy constraint: Member must satisfy enum value set: [%s]", shown, at, strings.Join(shape.Enum, ", "))
-		}
+		v.text(at, shape, value)
 	case []byte:
-		v.length(at, "", shape, len(value))
+		v.length(at, "", shape.Min, shape.Max, len(value))
 	case int64:
 		v.number(at, shape, value)
 	case []any:
-		v.length(at, fmt.Sprintf(" '%s'", listText(value)), shape, len(value))
-		for i, element := range value {
-			v.value(fmt.Sprintf("%s.%d.member", at, i+1), shape.Element, element)
-		}
+		v.list(at, shape, value)
 	case map[string]any:
 		v.members(at+".", shape.Members, value)
 	}
 }
 
-func (v *validator) length(at, shown string, shape *Shape, n int) {
-	if n < shape.Min {
-		v.add("Value%s at '%s' failed to satisfy constraint: Member must have length greater than or equal to %d", shown, at, shape.Min)
+func (v *validator) text(at string, shape *Shape, value string) {
+	shown := ""
+	if !shape.Sensitive {
+		shown = " '" + Excerpt(value) + "'"
 	}
-	if shape.Max > 0 && n > shape.Max {
-		v.add("Value%s at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", shown, at, shape.Max)
+	v.length(at, shown, shape.Min, shape.Max, utf8.RuneCountInString(value))
+	if shape.Pattern != "" && !compiled(shape.Pattern).MatchString(value) {
+		v.add("Value%s at '%s' failed to satisfy constraint: Member must satisfy regular expression pattern: %s", shown, at, shape.Pattern)
+	}
+	if shape.Enum != nil && !slices.Contains(shape.Enum, value) {
+		words := shape.Enum
+		if fewer, ok := v.words[shape]; ok {
+			words = fewer
+		}
+		v.add("Value%s at '%s' failed to satisfy constraint: Member must satisfy enum value set: [%s]", shown, at, strings.Join(words, ", "))
+	}
+}
+
+// list refuses a list that is too long without a look at its elements. Their
+// values are not repeated: the only lists that the model bounds hold grant
+// tokens.
+func (v *validator) list(at string, shape *Shape, values []any) {
+	most := shape.MaxElements()
+	v.length(at, "", shape.Min, most, len(values))
+	if len(values) > most {
+		return
+	}
+	for i, element := range values {
+		if v.full() {
+			return
+		}
+		v.value(fmt.Sprintf("%s.%d.member", at, i+1), shape.Element, element)
+	}
+}
+
+func (v *validator) length(at, shown string, least, most, n int) {
+	if n < least {
+		v.add("Value%s at '%s' failed to satisfy constraint: Member must have length greater than or equal to %d", shown, at, least)
+	}
+	if most > 0 && n > most {
+		v.add("Value%s at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", shown, at, most)
 	}
 }
 
@@ -145,16 +228,9 @@ func (v *validator) number(at string, shape *Shape, n int64) {
 }
 
 func (v *validator) add(format string, args ...any) {
-	v.violations = append(v.violations, fmt.Sprintf(format, args...))
-}
-
-// listText prints a list of strings the way KMS does: [a, b].
-func listText(values []any) string {
-	texts := make([]string, len(values))
-	for i, value := range values {
-		texts[i] = fmt.Sprint(value)
-	}
-	return "[" + strings.Join(texts, ", ") + "]"
+	violation := fmt.Sprintf(format, args...)
+	v.bytes += len(violation)
+	v.violations = append(v.violations, violation)
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

@@ -3,8 +3,10 @@ package kms
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -38,7 +40,7 @@ func TestValidateMacMembers(t *testing.T) {
 			`Value '' at 'keyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
 		{"keyId not ASCII", "KeyId", "キー", `Value 'キー' at 'keyId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^\p{ASCII}+$`},
 		{"keyId of 2048", "KeyId", strings.Repeat("a", 2048), ""},
-		{"keyId of 2049", "KeyId", strings.Repeat("a", 2049), "Value '" + strings.Repeat("a", 2049) + "' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048"},
+		{"keyId of 2049", "KeyId", strings.Repeat("a", 2049), "Value '" + strings.Repeat("a", 512) + "...' at 'keyId' failed to satisfy constraint: Member must have length less than or equal to 2048"},
 		{"message absent", "Message", nil, "Value at 'message' failed to satisfy constraint: Member must not be null"},
 		{"message empty", "Message", []byte{}, "Value at 'message' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"message of 4096", "Message", make([]byte, 4096), ""},
@@ -51,10 +53,10 @@ func TestValidateMacMembers(t *testing.T) {
 		{"macAlgorithm unknown", "MacAlgorithm", "FOO", "Value 'FOO' at 'macAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]"},
 		{"macAlgorithm in lower case", "MacAlgorithm", "hmac_sha_256", "Value 'hmac_sha_256' at 'macAlgorithm' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_SHA_384, HMAC_SHA_256, HMAC_SHA_224, HMAC_SHA_512]"},
 		{"10 grant tokens", "GrantTokens", tooMany[:10], ""},
-		{"11 grant tokens", "GrantTokens", tooMany, "Value '[t0, t1, t2, t3, t4, t5, t6, t7, t8, t9, t10]' at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10"},
+		{"11 grant tokens", "GrantTokens", tooMany, "Value at 'grantTokens' failed to satisfy constraint: Member must have length less than or equal to 10"},
 		{"no grant tokens", "GrantTokens", []any{}, ""},
-		{"empty grant token", "GrantTokens", []any{"t", ""}, "Value '' at 'grantTokens.2.member' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		{"grant token of 8193", "GrantTokens", []any{strings.Repeat("t", 8193)}, "Value '" + strings.Repeat("t", 8193) + "' at 'grantTokens.1.member' failed to satisfy constraint: Member must have length less than or equal to 8192"},
+		{"empty grant token", "GrantTokens", []any{"t", ""}, "Value at 'grantTokens.2.member' failed to satisfy constraint: Member must have length greater than or equal to 1"},
+		{"grant token of 8193", "GrantTokens", []any{strings.Repeat("t", 8193)}, "Value at 'grantTokens.1.member' failed to satisfy constraint: Member must have length less than or equal to 8192"},
 	}
 	for _, test := range tests {
 		for _, operation := range []string{"GenerateMac", "VerifyMac"} {
@@ -118,7 +120,7 @@ func TestValidateOtherMembers(t *testing.T) {
 		{"no tags", "TagResource", map[string]any{"KeyId": "a"}, "Value null at 'tags' failed to satisfy constraint: Member must not be null"},
 		{"tag key list", "UntagResource", key("TagKeys", []any{"k", strings.Repeat("k", 129)}), "Value '" + strings.Repeat("k", 129) + "' at 'tagKeys.2.member' failed to satisfy constraint: Member must have length less than or equal to 128"},
 		{"description of 8192", "CreateKey", map[string]any{"Description": strings.Repeat("d", 8192)}, ""},
-		{"description of 8193", "CreateKey", map[string]any{"Description": strings.Repeat("d", 8193)}, "Value '" + strings.Repeat("d", 8193) + "' at 'description' failed to satisfy constraint: Member must have length less than or equal to 8192"},
+		{"description of 8193", "CreateKey", map[string]any{"Description": strings.Repeat("d", 8193)}, "Value '" + strings.Repeat("d", 512) + "...' at 'description' failed to satisfy constraint: Member must have length less than or equal to 8192"},
 		{"description of another key empty", "UpdateKeyDescription", key("Description", ""), ""},
 		{"key spec", "CreateKey", map[string]any{"KeySpec": "HMAC_1"}, "Value 'HMAC_1' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1, ECC_NIST_EDWARDS25519, SYMMETRIC_DEFAULT, HMAC_224, HMAC_256, HMAC_384, HMAC_512, SM2, ML_DSA_44, ML_DSA_65, ML_DSA_87]"},
 		{"alias name with a bad character", "CreateAlias", map[string]any{"AliasName": "alias/a b", "TargetKeyId": "a"}, "Value 'alias/a b' at 'aliasName' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
@@ -138,6 +140,73 @@ func TestValidateOtherMembers(t *testing.T) {
 			t.Parallel()
 			requireViolations(t, Validate(test.operation, test.input), test.want)
 		})
+	}
+}
+
+// The native API speaks of its own fields, and of the words that it takes.
+func TestValidateFields(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, operation string
+		input           map[string]any
+		want            string
+	}{
+		{"a field", "GenerateMac", map[string]any{"KeyId": "a", "Message": []byte("m")}, "Value null at 'mac_algorithm' failed to satisfy constraint: Member must not be null"},
+		{"a field of an element", "TagResource", map[string]any{"KeyId": "a", "Tags": tagList("", "v")}, "Value '' at 'tags.1.member.tag_key' failed to satisfy constraint: Member must have length greater than or equal to 1"},
+		{"key_spec", "CreateKey", map[string]any{"KeySpec": "hmac_256"}, "Value 'hmac_256' at 'key_spec' failed to satisfy constraint: Member must satisfy enum value set: [HMAC_224, HMAC_256, HMAC_384, HMAC_512]"},
+		{"origin", "CreateKey", map[string]any{"Origin": "X"}, "Value 'X' at 'origin' failed to satisfy constraint: Member must satisfy enum value set: [AWS_KMS, EXTERNAL]"},
+		{"the rules refuse these", "CreateKey", map[string]any{"KeySpec": "RSA_2048", "Origin": "AWS_CLOUDHSM"}, ""},
+		{"operations", "CreateGrant", map[string]any{"KeyId": "a", "GranteePrincipal": "p", "Operations": []any{"Fly"}}, "Value 'Fly' at 'operations.1.member' failed to satisfy constraint: Member must satisfy enum value set: [CreateGrant, RetireGrant, DescribeKey, GenerateMac, VerifyMac]"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			requireViolations(t, ValidateFields(test.operation, test.input), test.want)
+		})
+	}
+}
+
+// A list that is too long is refused without a look at its elements, whether or
+// not the model bounds it.
+func TestValidateRefusesListsByTheirLength(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		operation, member, at string
+		element               any // a violation by itself
+		elements, most        int
+	}{
+		{"CreateGrant", "Operations", "operations", "", 340_000, MaxListElements},
+		{"CreateGrant", "GrantTokens", "grantTokens", "", 340_000, 10},
+		{"TagResource", "Tags", "tags", map[string]any{}, MaxListElements + 1, MaxListElements},
+		{"UntagResource", "TagKeys", "tagKeys", "", 340_000, MaxListElements},
+	}
+	for _, test := range tests {
+		t.Run(test.operation+"/"+test.member, func(t *testing.T) {
+			t.Parallel()
+			input := map[string]any{"KeyId": "a", "GranteePrincipal": "p", "Operations": []any{}}
+			input[test.member] = slices.Repeat([]any{test.element}, test.elements)
+			requireViolations(t, Validate(test.operation, input),
+				fmt.Sprintf("Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", test.at, test.most))
+			members, _ := Input(test.operation)
+			i := slices.IndexFunc(members, func(m Member) bool { return m.Name == test.member })
+			require.Equal(t, test.most, members[i].Shape.MaxElements())
+		})
+	}
+}
+
+// The error has a size that does not depend on how much is wrong.
+func TestValidateBoundsItsError(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ü", 100_000)
+	for name, input := range map[string]map[string]any{
+		"many short": {"Operations": slices.Repeat([]any{""}, MaxListElements), "GranteePrincipal": "p"},
+		"many long":  {"Operations": slices.Repeat([]any{long}, MaxListElements), "GranteePrincipal": long, "Name": long},
+	} {
+		err := Validate("CreateGrant", input)
+		require.Error(t, err)
+		require.Less(t, len(err.Error()), maxViolationBytes+4*maxExcerptBytes, name)
+		require.LessOrEqual(t, strings.Count(err.Error(), "failed to satisfy"), maxViolations, name)
+		require.True(t, utf8.ValidString(err.Error()), "a character was cut in two")
 	}
 }
 
@@ -197,6 +266,9 @@ func TestValidateNeverShowsSecrets(t *testing.T) {
 		{"material", "ImportKeyMaterial", "EncryptedKeyMaterial", bytes.Repeat([]byte(secret), 1000)},
 		{"long password", "CreateCustomKeyStore", "KeyStorePassword", strings.Repeat(secret, 5)},
 		{"short password", "UpdateCustomKeyStore", "KeyStorePassword", secret[:3]},
+		{"grant token", "RetireGrant", "GrantToken", strings.Repeat(secret, 2000)},
+		{"too many grant tokens", "GenerateMac", "GrantTokens", slices.Repeat([]any{secret}, 11)},
+		{"a long grant token among others", "CreateGrant", "GrantTokens", []any{secret, strings.Repeat(secret, 2000)}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
