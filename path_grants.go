@@ -196,7 +196,7 @@ func createdGrantSchema() map[string]*framework.FieldSchema {
 // createGrant makes a grant. authorize is nil where Vault's policies have
 // authorized the caller already.
 func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *framework.FieldData, keyID string, authorize func(*liveKey) error) (*logical.Response, error) {
-	in, err := modelInput("CreateGrant", d, map[string]any{"KeyId": keyID})
+	in, err := grantInput("CreateGrant", "GranteePrincipal", d, map[string]any{"KeyId": keyID})
 	if err != nil {
 		return nil, err
 	}
@@ -230,13 +230,23 @@ func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *fram
 	return resp, nil
 }
 
+// grantInput is modelInput for an operation that needs the principal: KMS's
+// model does not say so, since it has the principals of AWS services beside.
+func grantInput(operation, principal string, d *framework.FieldData, extra map[string]any) (map[string]any, error) {
+	in, err := modelInput(operation, d, extra)
+	if err == nil && in[principal] == nil {
+		err = kms.MissingMember(kms.FieldName(principal))
+	}
+	return in, err
+}
+
 func grantFromInput(in map[string]any, d *framework.FieldData) (*grant, error) {
 	operations, _ := d.Get("operations").([]string)
 	if err := kms.CheckGrantOperations(operations); err != nil {
 		return nil, err
 	}
 	if constraints, _ := d.Get("constraints").(map[string]any); len(constraints) > 0 {
-		return nil, kms.GrantConstraintsRefused()
+		return nil, kms.GrantConstraintsRefused(constraints)
 	}
 	return &grant{
 		KeyID: text(in, "KeyId"), Name: text(in, "Name"), Operations: operations,
@@ -336,7 +346,7 @@ func (b *backend) pathListGrants(ctx context.Context, req *logical.Request, d *f
 }
 
 func (b *backend) pathListRetirableGrants(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	in, err := modelInput("ListRetirableGrants", d, map[string]any{"Limit": nil})
+	in, err := grantInput("ListRetirableGrants", "RetiringPrincipal", d, map[string]any{"Limit": nil})
 	if err != nil {
 		return nil, err
 	}

@@ -107,6 +107,8 @@ func TestCreateGrantRefusals(t *testing.T) {
 		{"no operations", "a", fields{"operations": nil}, "ValidationException", "1 validation error detected: Value null at 'operations' failed to satisfy constraint: Member must not be null"},
 		{"bad name", "a", fields{"name": "a b"}, "ValidationException", "1 validation error detected: Value 'a b' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"},
 		{"constraints", "a", fields{"constraints": fields{"EncryptionContextEquals": fields{"a": "b"}}}, "ValidationException", "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key."},
+		{"constraint on the source", "a", fields{"constraints": fields{"source_arn": "arn:aws:rds:us-east-1:111122223333:db:x"}}, "UnsupportedOperationException", "SourceArn is not supported."},
+		{"service", "a", fields{"grantee_service_principal": "rds.amazonaws.com"}, "ValidationException", `unknown field "grantee_service_principal": this path takes constraints, dry_run, grant_tokens, grantee_principal, name, operations, retiring_principal`},
 		{"bad token", "a", fields{"grant_tokens": "x"}, "InvalidGrantTokenException", "The grant token is not valid."},
 		{"no such key", "b", nil, "NotFoundException", "Key 'b' does not exist"},
 		{"model before lookup", "b", fields{"grantee_principal": nil}, "ValidationException", "1 validation error detected: Value null at 'grantee_principal' failed to satisfy constraint: Member must not be null"},

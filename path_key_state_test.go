@@ -124,6 +124,8 @@ func TestOperationsInEveryKeyState(t *testing.T) {
 		{"GenerateDataKeyPair", "update", "generate-data-key-pair/<id>", nil, usage, usage, usage, usage, usage, usage, usage, usage},
 		{"GenerateDataKeyPairWithoutPlaintext", "update", "generate-data-key-pair-without-plaintext/<id>", nil, usage, usage, usage, usage, usage, usage, usage, usage},
 		{"DeriveSharedSecret", "update", "derive-shared-secret/<id>", nil, usage, usage, usage, usage, usage, usage, usage, usage},
+		{"Encapsulate", "update", "encapsulate/<id>", nil, usage, usage, usage, usage, usage, usage, usage, usage},
+		{"Decapsulate", "update", "decapsulate/<id>", nil, usage, usage, usage, usage, usage, usage, usage, usage},
 	}
 	for _, test := range tests {
 		cells := []string{test.enabled, test.disabled, test.deleting, test.xEnabled, test.xDisabled, test.xDeleting, test.xEmpty, test.xEmptyDeleting}

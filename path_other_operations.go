@@ -28,6 +28,8 @@ var otherOperations = []struct {
 	{"generate-data-key-pair", "GenerateDataKeyPair", true},
 	{"generate-data-key-pair-without-plaintext", "GenerateDataKeyPairWithoutPlaintext", true},
 	{"derive-shared-secret", "DeriveSharedSecret", true},
+	{"encapsulate", "Encapsulate", true},
+	{"decapsulate", "Decapsulate", true},
 	{"get-public-key", "GetPublicKey", true},
 	{"enable-key-rotation", "EnableKeyRotation", false},
 	{"disable-key-rotation", "DisableKeyRotation", false},

@@ -57,6 +57,8 @@ var routes = []struct{ url, pattern string }{
 	{"generate-data-key-pair/a", `generate-data-key-pair/(?P<key>.+)`},
 	{"generate-data-key-pair-without-plaintext/a", `generate-data-key-pair-without-plaintext/(?P<key>.+)`},
 	{"derive-shared-secret/a", `derive-shared-secret/(?P<key>.+)`},
+	{"encapsulate/a", `encapsulate/(?P<key>.+)`},
+	{"decapsulate/a", `decapsulate/(?P<key>.+)`},
 	{"get-public-key/a", `get-public-key/(?P<key>.+)`},
 	{"enable-key-rotation/a", `enable-key-rotation/(?P<key>.+)`},
 	{"disable-key-rotation/a", `disable-key-rotation/(?P<key>.+)`},

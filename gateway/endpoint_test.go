@@ -633,6 +633,9 @@ func testGrants(t *testing.T, e *endpoint) {
 	input.Constraints = &types.GrantConstraints{EncryptionContextEquals: map[string]string{"a": "b"}}
 	_, err = c.CreateGrant(ctx, input)
 	requireCode(t, err, "ValidationException", "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.")
+	input.Constraints = &types.GrantConstraints{SourceArn: aws.String("arn:aws:rds:us-east-1:" + account + ":db:x")}
+	_, err = c.CreateGrant(ctx, input)
+	requireTyped[types.UnsupportedOperationException](t, err, "SourceArn is not supported.")
 }
 
 // testRefused: what KMS answers for an HMAC key to operations that are not for
@@ -677,6 +680,14 @@ func testRefused(t *testing.T, e *endpoint) {
 		},
 		"DeriveSharedSecret": func() error {
 			_, err := c.DeriveSharedSecret(ctx, &kms.DeriveSharedSecretInput{KeyId: &id, PublicKey: one, KeyAgreementAlgorithm: types.KeyAgreementAlgorithmSpecEcdh})
+			return err
+		},
+		"Encapsulate": func() error {
+			_, err := c.Encapsulate(ctx, &kms.EncapsulateInput{KeyId: &id, EncapsulationAlgorithm: types.EncapsulationAlgorithmSpecMlKem})
+			return err
+		},
+		"Decapsulate": func() error {
+			_, err := c.Decapsulate(ctx, &kms.DecapsulateInput{KeyId: &id, EncapsulationAlgorithm: types.EncapsulationAlgorithmSpecMlKem, SharedSecretCiphertextBlob: one})
 			return err
 		},
 	}

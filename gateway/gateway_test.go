@@ -337,6 +337,29 @@ func parseQuery(text string) map[string]string {
 	return out
 }
 
+// TestServicePrincipals: the members that KMS has for AWS services are refused
+// by name, before anything is asked of Vault.
+func TestServicePrincipals(t *testing.T) {
+	const service, arn = `"rds.amazonaws.com"`, `"arn:aws:iam::111122223333:user/u"`
+	tests := map[string]struct{ operation, body, kind, message string }{
+		"grantee":       {"CreateGrant", `{"KeyId":"k","Operations":["GenerateMac"],"GranteeServicePrincipal":` + service + `}`, "UnsupportedOperationException", "GranteeServicePrincipal is not supported."},
+		"retiring":      {"CreateGrant", `{"KeyId":"k","Operations":["GenerateMac"],"GranteePrincipal":` + arn + `,"RetiringServicePrincipal":` + service + `}`, "UnsupportedOperationException", "RetiringServicePrincipal is not supported."},
+		"both":          {"CreateGrant", `{"KeyId":"k","Operations":["GenerateMac"],"GranteePrincipal":` + arn + `,"GranteeServicePrincipal":` + service + `}`, "ValidationException", "You must specify either GranteePrincipal or GranteeServicePrincipal, but not both."},
+		"none":          {"CreateGrant", `{"KeyId":"k","Operations":["GenerateMac"]}`, "ValidationException", "You must specify either GranteePrincipal or GranteeServicePrincipal, but not both."},
+		"list":          {"ListGrants", `{"KeyId":"k","GranteeServicePrincipal":` + service + `}`, "UnsupportedOperationException", "GranteeServicePrincipal is not supported."},
+		"retirable":     {"ListRetirableGrants", `{"RetiringServicePrincipal":` + service + `}`, "UnsupportedOperationException", "RetiringServicePrincipal is not supported."},
+		"none to list":  {"ListRetirableGrants", `{}`, "ValidationException", "You must specify either RetiringPrincipal or RetiringServicePrincipal, but not both."},
+		"no service":    {"ListGrants", `{"KeyId":"k","GranteeServicePrincipal":"rds"}`, "ValidationException", `1 validation error detected: Value 'rds' at 'granteeServicePrincipal' failed to satisfy constraint: Member must satisfy regular expression pattern: ^([A-Za-z0-9\-]+)\.([A-Za-z0-9\-]+)(\.[A-Za-z0-9\-]+)+$`},
+		"source, short": {"CreateGrant", `{"KeyId":"k","Operations":["GenerateMac"],"GranteePrincipal":` + arn + `,"Constraints":{"SourceArn":"arn:aws:rds::x"}}`, "ValidationException", `2 validation errors detected: Value 'arn:aws:rds::x' at 'constraints.sourceArn' failed to satisfy constraint: Member must have length greater than or equal to 20; Value 'arn:aws:rds::x' at 'constraints.sourceArn' failed to satisfy constraint: Member must satisfy regular expression pattern: ^arn:aws[a-z0-9-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:.+$`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeVault(t, never(t))
+			post(newTestGateway(t, f.URL), "/", test.operation, test.body).requireException(t, 400, test.kind, test.message)
+		})
+	}
+}
+
 func TestListKeysPages(t *testing.T) {
 	names := []string{"a", "a-b", "a/x", "a/y/1", "a/y/2", "a/z", "b", "closed/1", "d/e/f/g", "z"}
 	open := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return strings.HasPrefix(name, "closed/") })

@@ -49,6 +49,12 @@ func (a ARNs) principalARN(native string) any {
 // checkCreateGrant checks the principals. The order relative to the key's
 // checks is not on record for KMS.
 func checkCreateGrant(_ *call, in input) error {
+	if err := kms.CheckPrincipal(in, "Grantee", true); err != nil {
+		return err
+	}
+	if err := kms.CheckPrincipal(in, "Retiring", false); err != nil {
+		return err
+	}
 	for _, member := range []string{"GranteePrincipal", "RetiringPrincipal"} {
 		text := in.text(member)
 		if text == "" {
@@ -62,21 +68,20 @@ func checkCreateGrant(_ *call, in input) error {
 	return nil
 }
 
-// createGrant creates a grant. The constraints that KMS has are about
-// encryption contexts, which MACs have not: they are refused, once it is known
-// that the key is there and in a state in which it takes grants.
+// createGrant creates a grant. Constraints are refused, once it is known that
+// the key is there and in a state in which it takes grants.
 func createGrant(c *call, in input) (answer, error) {
 	if constraints, _ := in["Constraints"].(map[string]any); len(constraints) > 0 {
-		return nil, c.refuseConstraints()
+		return nil, c.refuseConstraints(constraints)
 	}
 	return c.simple(c.op, in)
 }
 
-func (c *call) refuseConstraints() error {
+func (c *call) refuseConstraints(constraints map[string]any) error {
 	key, err := c.read()
 	switch {
 	case forbidden(err):
-		return kms.GrantConstraintsRefused()
+		return kms.GrantConstraintsRefused(constraints)
 	case err != nil:
 		return err
 	}
@@ -85,7 +90,7 @@ func (c *call) refuseConstraints() error {
 	if err := kms.Check(c.operation, facts); err != nil {
 		return err
 	}
-	return kms.GrantConstraintsRefused()
+	return kms.GrantConstraintsRefused(constraints)
 }
 
 // grantPage is a page of grants as the mount answers it.
@@ -101,6 +106,8 @@ type grantPage struct {
 	} `json:"grants"`
 	NextAfter string `json:"next_after"` // absent on the last page
 }
+
+func checkListGrants(_ *call, in input) error { return kms.CheckPrincipal(in, "Grantee", false) }
 
 func listGrants(c *call, in input) (answer, error) {
 	query := url.Values{}
@@ -118,6 +125,9 @@ func listGrants(c *call, in input) (answer, error) {
 }
 
 func listRetirableGrants(c *call, in input) (answer, error) {
+	if err := kms.CheckPrincipal(in, "Retiring", true); err != nil {
+		return nil, err
+	}
 	retiring := in.text("RetiringPrincipal")
 	bare := &kms.Exception{Type: kms.TypeNotFound, Message: "Retiring principal " + retiring + " could not be found"}
 	if err := checkPrincipal(retiring, bare); err != nil {

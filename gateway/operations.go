@@ -133,7 +133,7 @@ var operationTable = map[string]*operation{
 		sends:   []string{"GranteePrincipal", "RetiringPrincipal", "Operations", "GrantTokens", "Name", "DryRun"},
 		answers: []output{{"GrantToken", asIs}, {"GrantId", asIs}},
 	},
-	"ListGrants":          {key: "KeyId", run: listGrants},
+	"ListGrants":          {key: "KeyId", check: checkListGrants, run: listGrants},
 	"ListRetirableGrants": {run: listRetirableGrants},
 	"RevokeGrant":         {key: "KeyId", sends: []string{"GrantId", "DryRun"}},
 	"RetireGrant":         {run: retireGrant},
@@ -162,6 +162,8 @@ var operationTable = map[string]*operation{
 	"GenerateDataKeyPair":                 {key: "KeyId", aliases: true},
 	"GenerateDataKeyPairWithoutPlaintext": {key: "KeyId", aliases: true},
 	"DeriveSharedSecret":                  {key: "KeyId", aliases: true},
+	"Encapsulate":                         {key: "KeyId", aliases: true},
+	"Decapsulate":                         {key: "KeyId", aliases: true},
 	"GetPublicKey":                        {key: "KeyId", aliases: true},
 
 	// HMAC keys cannot be in a custom key store.

@@ -41,7 +41,7 @@ const kmsCiphertextLength = 64
 func decrypt(c *call, in input) (answer, error) {
 	ciphertext, ok := in["CiphertextBlob"].([]byte)
 	if !ok {
-		return nil, kms.Validationf("1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null")
+		return nil, kms.MissingMember("ciphertextBlob")
 	}
 	keyID := in.text("KeyId")
 	asymmetric := in.text("EncryptionAlgorithm") != "" && in.text("EncryptionAlgorithm") != string(kms.SymmetricDefault)

@@ -50,7 +50,8 @@ func TestExceptions(t *testing.T) {
 		{"grant token", InvalidGrantToken(), "InvalidGrantTokenException", "The grant token is not valid.", "", ""},
 		{"grant id", InvalidGrantID(), "InvalidGrantIdException", "The grant ID is not valid.", "", ""},
 		{"no grant", GrantNotFound("00ff"), "NotFoundException", "Grant ID 00ff not found", "", ""},
-		{"grant constraints", GrantConstraintsRefused().(*Exception), "ValidationException", "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.", "", ""},
+		{"grant constraint on the source", GrantConstraintsRefused(map[string]any{"SourceArn": "arn"}).(*Exception), "UnsupportedOperationException", "SourceArn is not supported.", "", ""},
+		{"grant constraints", GrantConstraintsRefused(map[string]any{"EncryptionContextSubset": nil}).(*Exception), "ValidationException", "EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.", "", ""},
 		{"import member", NotForHMACImport("ImportType", HMAC224).(*Exception), "ValidationException", "Input parameter importType cannot be used with HMAC_224 imported keys.", "", ""},
 	}
 	for _, test := range tests {

@@ -1,40 +1,44 @@
 package kms
 
-// The input shapes of the 54 operations in the KMS API model (version
+// The input shapes of the operations in the KMS API model (version
 // 2014-11-01): members in the model's order, lengths, ranges, patterns and
 // enumerations. Two facts are KMS's behaviour rather than the public model: the
 // ASCII pattern on key identifiers and the order in which enumerations print.
 // One is ours: grant tokens are sensitive, since they let their bearer act.
+// TestModelIsKMS holds all of it against the model that the AWS SDK carries.
 
 var (
-	shapeAccountIdType           = &Shape{Type: String, Min: 12, Max: 12, Pattern: `[0-9]{12}`}
-	shapeAlgorithmSpec           = &Shape{Type: String, Enum: []string{"RSAES_PKCS1_V1_5", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "RSA_AES_KEY_WRAP_SHA_1", "RSA_AES_KEY_WRAP_SHA_256", "SM2PKE"}}
-	shapeAliasNameType           = &Shape{Type: String, Min: 1, Max: 256, Pattern: `^[a-zA-Z0-9:/_-]+$`}
-	shapeAttestationDocumentType = &Shape{Type: Blob, Min: 1, Max: 262144}
-	shapeBackingKeyIdType        = &Shape{Type: String, Min: 64, Max: 64, Pattern: `^[a-f0-9]+$`}
-	shapeBooleanType             = &Shape{Type: Boolean}
-	shapeCiphertextType          = &Shape{Type: Blob, Min: 1, Max: 6144}
-	shapeCloudHsmClusterIdType   = &Shape{Type: String, Min: 19, Max: 24, Pattern: `cluster-[2-7a-zA-Z]{11,16}`}
-	shapeCustomKeyStoreIdType    = &Shape{Type: String, Min: 1, Max: 64}
-	shapeCustomKeyStoreNameType  = &Shape{Type: String, Min: 1, Max: 256}
-	shapeCustomKeyStoreType      = &Shape{Type: String, Enum: []string{"AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"}}
-	shapeCustomerMasterKeySpec   = &Shape{Type: String, Enum: []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "SYMMETRIC_DEFAULT", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2"}}
-	shapeDataKeyPairSpec         = &Shape{Type: String, Enum: []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "SM2", "ECC_NIST_EDWARDS25519"}}
-	shapeDataKeySpec             = &Shape{Type: String, Enum: []string{"AES_256", "AES_128"}}
-	shapeDateType                = &Shape{Type: Timestamp}
-	shapeDescriptionType         = &Shape{Type: String, Max: 8192}
-	shapeDryRunModifierList      = &Shape{Type: List, Element: shapeDryRunModifierType}
-	shapeDryRunModifierType      = &Shape{Type: String, Enum: []string{"IGNORE_CIPHERTEXT"}}
-	shapeEncryptionAlgorithmSpec = &Shape{Type: String, Enum: []string{"SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE"}}
-	shapeEncryptionContextType   = &Shape{Type: Map}
-	shapeExpirationModelType     = &Shape{Type: String, Enum: []string{"KEY_MATERIAL_EXPIRES", "KEY_MATERIAL_DOES_NOT_EXPIRE"}}
-	shapeGrantConstraints        = &Shape{Type: Structure, Members: []Member{
+	shapeAccountIdType                = &Shape{Type: String, Min: 12, Max: 12, Pattern: `[0-9]{12}`}
+	shapeAlgorithmSpec                = &Shape{Type: String, Enum: []string{"RSAES_PKCS1_V1_5", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "RSA_AES_KEY_WRAP_SHA_1", "RSA_AES_KEY_WRAP_SHA_256", "SM2PKE"}}
+	shapeAliasNameType                = &Shape{Type: String, Min: 1, Max: 256, Pattern: `^[a-zA-Z0-9:/_-]+$`}
+	shapeAttestationDocumentType      = &Shape{Type: Blob, Min: 1, Max: 262144}
+	shapeBackingKeyIdType             = &Shape{Type: String, Min: 64, Max: 64, Pattern: `^[a-f0-9]+$`}
+	shapeBooleanType                  = &Shape{Type: Boolean}
+	shapeCiphertextType               = &Shape{Type: Blob, Min: 1, Max: 6144}
+	shapeCloudHsmClusterIdType        = &Shape{Type: String, Min: 19, Max: 24, Pattern: `cluster-[2-7a-zA-Z]{11,16}`}
+	shapeCustomKeyStoreIdType         = &Shape{Type: String, Min: 1, Max: 64}
+	shapeCustomKeyStoreNameType       = &Shape{Type: String, Min: 1, Max: 256}
+	shapeCustomKeyStoreType           = &Shape{Type: String, Enum: []string{"AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"}}
+	shapeCustomerMasterKeySpec        = &Shape{Type: String, Enum: []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "SYMMETRIC_DEFAULT", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2"}}
+	shapeDataKeyPairSpec              = &Shape{Type: String, Enum: []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "SM2", "ECC_NIST_EDWARDS25519", "ML_KEM_512", "ML_KEM_768", "ML_KEM_1024"}}
+	shapeDataKeySpec                  = &Shape{Type: String, Enum: []string{"AES_256", "AES_128"}}
+	shapeDateType                     = &Shape{Type: Timestamp}
+	shapeDescriptionType              = &Shape{Type: String, Max: 8192}
+	shapeDryRunModifierList           = &Shape{Type: List, Element: shapeDryRunModifierType}
+	shapeDryRunModifierType           = &Shape{Type: String, Enum: []string{"IGNORE_CIPHERTEXT"}}
+	shapeEncapsulationAlgorithmSpec   = &Shape{Type: String, Enum: []string{"ML_KEM"}}
+	shapeEncryptionAlgorithmSpec      = &Shape{Type: String, Enum: []string{"SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE"}}
+	shapeEncryptionContextType        = &Shape{Type: Map}
+	shapeExpirationModelType          = &Shape{Type: String, Enum: []string{"KEY_MATERIAL_EXPIRES", "KEY_MATERIAL_DOES_NOT_EXPIRE"}}
+	shapeGrantConstraintSourceArnType = &Shape{Type: String, Min: 20, Max: 512, Pattern: `^arn:aws[a-z0-9-]*:[a-z0-9-]+:[a-z0-9-]*:[0-9]{12}:.+$`}
+	shapeGrantConstraints             = &Shape{Type: Structure, Members: []Member{
 		{Name: "EncryptionContextSubset", Shape: shapeEncryptionContextType},
 		{Name: "EncryptionContextEquals", Shape: shapeEncryptionContextType},
+		{Name: "SourceArn", Shape: shapeGrantConstraintSourceArnType},
 	}}
 	shapeGrantIdType                = &Shape{Type: String, Min: 1, Max: 128}
 	shapeGrantNameType              = &Shape{Type: String, Min: 1, Max: 256, Pattern: `^[a-zA-Z0-9:/_-]+$`}
-	shapeGrantOperation             = &Shape{Type: String, Enum: []string{"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "GetPublicKey", "CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "DeriveSharedSecret"}}
+	shapeGrantOperation             = &Shape{Type: String, Enum: []string{"Decrypt", "Encrypt", "GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "ReEncryptFrom", "ReEncryptTo", "Sign", "Verify", "GetPublicKey", "CreateGrant", "RetireGrant", "DescribeKey", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "GenerateMac", "VerifyMac", "DeriveSharedSecret", "Encapsulate", "Decapsulate"}}
 	shapeGrantOperationList         = &Shape{Type: List, Element: shapeGrantOperation}
 	shapeGrantTokenList             = &Shape{Type: List, Max: 10, Element: shapeGrantTokenType}
 	shapeGrantTokenType             = &Shape{Type: String, Min: 1, Max: 8192, Sensitive: true}
@@ -44,9 +48,9 @@ var (
 	shapeKeyEncryptionMechanism     = &Shape{Type: String, Enum: []string{"RSAES_OAEP_SHA_256"}}
 	shapeKeyIdType                  = &Shape{Type: String, Min: 1, Max: 2048, Pattern: `^\p{ASCII}+$`}
 	shapeKeyMaterialDescriptionType = &Shape{Type: String, Max: 256, Pattern: `^[a-zA-Z0-9:/_\s.-]+$`}
-	shapeKeySpec                    = &Shape{Type: String, Enum: []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "ECC_NIST_EDWARDS25519", "SYMMETRIC_DEFAULT", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2", "ML_DSA_44", "ML_DSA_65", "ML_DSA_87"}}
+	shapeKeySpec                    = &Shape{Type: String, Enum: []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521", "ECC_SECG_P256K1", "ECC_NIST_EDWARDS25519", "SYMMETRIC_DEFAULT", "HMAC_224", "HMAC_256", "HMAC_384", "HMAC_512", "SM2", "ML_DSA_44", "ML_DSA_65", "ML_DSA_87", "ML_KEM_512", "ML_KEM_768", "ML_KEM_1024"}}
 	shapeKeyStorePasswordType       = &Shape{Type: String, Min: 7, Max: 32, Sensitive: true}
-	shapeKeyUsageType               = &Shape{Type: String, Enum: []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}}
+	shapeKeyUsageType               = &Shape{Type: String, Enum: []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT", "ENCAPSULATE_DECAPSULATE"}}
 	shapeLimitType                  = &Shape{Type: Integer, Min: 1, Max: 1000}
 	shapeMacAlgorithmSpec           = &Shape{Type: String, Enum: []string{"HMAC_SHA_384", "HMAC_SHA_256", "HMAC_SHA_224", "HMAC_SHA_512"}}
 	shapeMarkerType                 = &Shape{Type: String, Min: 1, Max: 1024, Pattern: `[\u0020-\u00FF]*`}
@@ -66,6 +70,7 @@ var (
 	}}
 	shapeRegionType               = &Shape{Type: String, Min: 1, Max: 32, Pattern: `^([a-z]+-){2,3}\d+$`}
 	shapeRotationPeriodInDaysType = &Shape{Type: Integer, Min: 90, Max: 2560}
+	shapeServicePrincipalType     = &Shape{Type: String, Min: 1, Max: 128, Pattern: `^([A-Za-z0-9\-]+)\.([A-Za-z0-9\-]+)(\.[A-Za-z0-9\-]+)+$`}
 	shapeSigningAlgorithmSpec     = &Shape{Type: String, Enum: []string{"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512", "RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512", "ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512", "SM2DSA", "ML_DSA_SHAKE_256", "ED25519_SHA_512", "ED25519_PH_SHA_512"}}
 	shapeTag                      = &Shape{Type: Structure, Members: []Member{
 		{Name: "TagKey", Shape: shapeTagKeyType, Required: true},
@@ -117,13 +122,15 @@ var operations = map[string][]Member{
 	},
 	"CreateGrant": {
 		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
-		{Name: "GranteePrincipal", Shape: shapePrincipalIdType, Required: true},
+		{Name: "GranteePrincipal", Shape: shapePrincipalIdType},
 		{Name: "RetiringPrincipal", Shape: shapePrincipalIdType},
 		{Name: "Operations", Shape: shapeGrantOperationList, Required: true},
 		{Name: "Constraints", Shape: shapeGrantConstraints},
 		{Name: "GrantTokens", Shape: shapeGrantTokenList},
 		{Name: "Name", Shape: shapeGrantNameType},
 		{Name: "DryRun", Shape: shapeNullableBooleanType},
+		{Name: "GranteeServicePrincipal", Shape: shapeServicePrincipalType},
+		{Name: "RetiringServicePrincipal", Shape: shapeServicePrincipalType},
 	},
 	"CreateKey": {
 		{Name: "Policy", Shape: shapePolicyType},
@@ -137,6 +144,13 @@ var operations = map[string][]Member{
 		{Name: "Tags", Shape: shapeTagList},
 		{Name: "MultiRegion", Shape: shapeNullableBooleanType},
 		{Name: "XksKeyId", Shape: shapeXksKeyIdType},
+	},
+	"Decapsulate": {
+		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
+		{Name: "SharedSecretCiphertextBlob", Shape: shapeCiphertextType, Required: true},
+		{Name: "EncapsulationAlgorithm", Shape: shapeEncapsulationAlgorithmSpec, Required: true},
+		{Name: "GrantTokens", Shape: shapeGrantTokenList},
+		{Name: "DryRun", Shape: shapeNullableBooleanType},
 	},
 	"Decrypt": {
 		{Name: "CiphertextBlob", Shape: shapeCiphertextType},
@@ -191,6 +205,12 @@ var operations = map[string][]Member{
 	"EnableKeyRotation": {
 		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
 		{Name: "RotationPeriodInDays", Shape: shapeRotationPeriodInDaysType},
+	},
+	"Encapsulate": {
+		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
+		{Name: "EncapsulationAlgorithm", Shape: shapeEncapsulationAlgorithmSpec, Required: true},
+		{Name: "GrantTokens", Shape: shapeGrantTokenList},
+		{Name: "DryRun", Shape: shapeNullableBooleanType},
 	},
 	"Encrypt": {
 		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
@@ -284,6 +304,7 @@ var operations = map[string][]Member{
 		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
 		{Name: "GrantId", Shape: shapeGrantIdType},
 		{Name: "GranteePrincipal", Shape: shapePrincipalIdType},
+		{Name: "GranteeServicePrincipal", Shape: shapeServicePrincipalType},
 	},
 	"ListKeyPolicies": {
 		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},
@@ -308,7 +329,8 @@ var operations = map[string][]Member{
 	"ListRetirableGrants": {
 		{Name: "Limit", Shape: shapeLimitType},
 		{Name: "Marker", Shape: shapeMarkerType},
-		{Name: "RetiringPrincipal", Shape: shapePrincipalIdType, Required: true},
+		{Name: "RetiringPrincipal", Shape: shapePrincipalIdType},
+		{Name: "RetiringServicePrincipal", Shape: shapeServicePrincipalType},
 	},
 	"PutKeyPolicy": {
 		{Name: "KeyId", Shape: shapeKeyIdType, Required: true},

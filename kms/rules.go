@@ -78,6 +78,8 @@ var rules = map[string]rule{
 	"GenerateDataKeyPair":                 {usage: true},
 	"GenerateDataKeyPairWithoutPlaintext": {usage: true},
 	"DeriveSharedSecret":                  {usage: true},
+	"Encapsulate":                         {usage: true},
+	"Decapsulate":                         {usage: true},
 }
 
 // Check returns the exception with which the operation refuses the key, or nil.
@@ -162,6 +164,8 @@ func usagesOf(spec KeySpec) []string {
 		return []string{"SIGN_VERIFY", "KEY_AGREEMENT"}
 	case spec == "SM2":
 		return []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "KEY_AGREEMENT"}
+	case strings.HasPrefix(string(spec), "ML_KEM_"):
+		return []string{"ENCAPSULATE_DECAPSULATE"}
 	default:
 		return []string{"SIGN_VERIFY"}
 	}
@@ -311,10 +315,38 @@ func CheckGrantOperations(wanted []string) error {
 	return nil
 }
 
-// GrantConstraintsRefused: constraints are about encryption contexts, which
-// MACs do not have.
-func GrantConstraintsRefused() error {
-	return Validationf("EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.")
+// CheckPrincipal refuses the input of a grant operation that does not name its
+// principal as it should. KMS has two members for each role, Grantee and
+// Retiring: one for a principal, one for the principal of an AWS service, which
+// nothing here can be. required says that one of the two has to be there. KMS's
+// own texts are not on record.
+func CheckPrincipal(in map[string]any, role string, required bool) error {
+	principal, service := role+"Principal", role+"ServicePrincipal"
+	switch {
+	case in[principal] != nil && in[service] != nil, required && in[principal] == nil && in[service] == nil:
+		return Validationf("You must specify either %s or %s, but not both.", principal, service)
+	case in[service] != nil:
+		return notInVault(service)
+	}
+	return nil
+}
+
+// GrantConstraintsRefused returns the exception for constraints of a grant, by
+// their names in KMS or natively. Those about encryption contexts are not for
+// HMAC keys in KMS either; SourceArn is about a request that an AWS service
+// makes.
+func GrantConstraintsRefused(constraints map[string]any) error {
+	for name := range constraints {
+		if FieldName(name) != "source_arn" {
+			return Validationf("EncryptionContext is supported only when creating a grant for a symmetric encryption KMS key.")
+		}
+	}
+	return notInVault("SourceArn")
+}
+
+// notInVault refuses a member that is about AWS services.
+func notInVault(member string) error {
+	return &Exception{Type: TypeUnsupportedOperation, Message: member + " is not supported.", Hint: "It is about AWS services, which do not call Vault."}
 }
 
 func join[T ~string](values []T) string { return strings.Join(texts(values), ", ") }

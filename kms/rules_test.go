@@ -86,12 +86,44 @@ func TestCheckNewKey(t *testing.T) {
 		{name: "ECC", spec: "ECC_NIST_P384", usage: "KEY_AGREEMENT", wantType: TypeUnsupportedOperation, wantMessage: "KeySpec ECC_NIST_P384 is not supported."},
 		{name: "secp256k1 cannot agree", spec: "ECC_SECG_P256K1", usage: "KEY_AGREEMENT", wantType: TypeValidation, wantMessage: "KeyUsage KEY_AGREEMENT is not compatible with KeySpec ECC_SECG_P256K1"},
 		{name: "SM2", spec: "SM2", usage: "KEY_AGREEMENT", wantType: TypeUnsupportedOperation, wantMessage: "KeySpec SM2 is not supported."},
+		{name: "ML-KEM", spec: "ML_KEM_768", usage: "ENCAPSULATE_DECAPSULATE", wantType: TypeUnsupportedOperation, wantMessage: "KeySpec ML_KEM_768 is not supported."},
+		{name: "ML-KEM that signs", spec: "ML_KEM_512", usage: "SIGN_VERIFY", wantType: TypeValidation, wantMessage: "KeyUsage SIGN_VERIFY is not compatible with KeySpec ML_KEM_512"},
+		{name: "HMAC that encapsulates", spec: HMAC256, usage: "ENCAPSULATE_DECAPSULATE", wantType: TypeValidation, wantMessage: "KeyUsage ENCAPSULATE_DECAPSULATE is not compatible with KeySpec HMAC_256"},
 		{name: "ML-DSA", spec: "ML_DSA_44", usage: "SIGN_VERIFY", wantType: TypeUnsupportedOperation, wantMessage: "KeySpec ML_DSA_44 is not supported."},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			err := CheckNewKey(test.spec, test.usage, test.origin)
+			if test.wantType == "" {
+				require.NoError(t, err)
+				return
+			}
+			requireException(t, err, test.wantType, test.wantMessage)
+		})
+	}
+}
+
+func TestCheckPrincipal(t *testing.T) {
+	t.Parallel()
+	const either = "You must specify either GranteePrincipal or GranteeServicePrincipal, but not both."
+	tests := []struct {
+		name                  string
+		in                    map[string]any
+		required              bool
+		wantType, wantMessage string
+	}{
+		{name: "one", in: map[string]any{"GranteePrincipal": "p"}, required: true},
+		{name: "none", in: map[string]any{}},
+		{name: "none, required", in: map[string]any{}, required: true, wantType: TypeValidation, wantMessage: either},
+		{name: "both", in: map[string]any{"GranteePrincipal": "p", "GranteeServicePrincipal": "s"}, wantType: TypeValidation, wantMessage: either},
+		{name: "a service", in: map[string]any{"GranteeServicePrincipal": "s"}, required: true, wantType: TypeUnsupportedOperation, wantMessage: "GranteeServicePrincipal is not supported."},
+		{name: "another role", in: map[string]any{"RetiringServicePrincipal": "s"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			err := CheckPrincipal(test.in, "Grantee", test.required)
 			if test.wantType == "" {
 				require.NoError(t, err)
 				return

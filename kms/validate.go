@@ -127,6 +127,12 @@ func validate(operation string, input map[string]any, v *validator) error {
 	return Validationf("%d validation %s detected: %s", len(v.violations), noun, strings.Join(v.violations, "; "))
 }
 
+// MissingMember is the ValidationException for a member, by the name that the
+// caller knows it by, that has to be there.
+func MissingMember(name string) *Exception {
+	return Validationf("1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null", name)
+}
+
 type validator struct {
 	nameOf func(member string) string
 	// words are the enumerations that are listed otherwise than in the model.
