@@ -134,6 +134,10 @@ func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]map[
 }
 
 func (r *macRequest) compactResults(t *macTarget, work func(item) result, data map[string]any) error {
+	if r.messages.joined {
+		// The audit log has the hash of one string, which does not tell.
+		data["batch_size"] = r.messages.size
+	}
 	values := make(plainText, 0, r.messages.size*(base64.StdEncoding.EncodedLen(t.Spec.Bytes())+1))
 	var keyIDs plainText
 	failures := map[string]any{}

@@ -42,6 +42,7 @@ func generateSchema() map[string]*framework.FieldSchema {
 		"mac":           optional(framework.TypeString, "The MAC in base64."),
 		"batch_results": optional(framework.TypeSlice, "For batch_input, in its order: mac, or error with type and message; reference."),
 		"macs":          optional(framework.TypeSlice, "For messages, in their shape and order; empty where one failed."),
+		"batch_size":    optional(framework.TypeInt, "For a comma-separated string of messages: how many it held."),
 		"errors":        optional(framework.TypeMap, "For messages: what failed, by index from 0."),
 	}
 }

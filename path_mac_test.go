@@ -260,18 +260,18 @@ func TestGenerateBatches(t *testing.T) {
 		t.Parallel()
 		data := write(t, m, "generate-mac/a", fields{"mac_algorithm": "HMAC_SHA_256", "messages": b64("m") + ",," + b64("n")})
 		require.Equal(t, fields{
-			"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs": macs["m"] + ",," + macs["n"], "errors": fields{"1": empty},
+			"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs": macs["m"] + ",," + macs["n"], "errors": fields{"1": empty}, "batch_size": 3.0,
 		}, data)
 	})
 	t.Run("text of one", func(t *testing.T) {
 		t.Parallel()
 		data := write(t, m, "generate-mac/a", fields{"mac_algorithm": "HMAC_SHA_256", "messages": b64("m")})
-		require.Equal(t, fields{"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs": macs["m"]}, data)
+		require.Equal(t, fields{"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs": macs["m"], "batch_size": 1.0}, data)
 	})
 	t.Run("empty text", func(t *testing.T) {
 		t.Parallel()
 		data := write(t, m, "generate-mac/a", fields{"mac_algorithm": "HMAC_SHA_256", "messages": ""})
-		require.Equal(t, fields{"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs": "", "errors": fields{"0": empty}}, data)
+		require.Equal(t, fields{"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs": "", "errors": fields{"0": empty}, "batch_size": 1.0}, data)
 	})
 	t.Run("dry run", func(t *testing.T) {
 		t.Parallel()
@@ -310,7 +310,7 @@ func TestVerifyBatches(t *testing.T) {
 	text := write(t, m, "verify-mac/a", fields{
 		"mac_algorithm": "HMAC_SHA_256", "messages": b64("m") + "," + b64("n"), "macs": m1 + "," + m1,
 	})
-	require.Equal(t, fields{"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs_valid": "true,false", "errors": fields{"1": wrong}}, text)
+	require.Equal(t, fields{"key_id": "a", "mac_algorithm": "HMAC_SHA_256", "macs_valid": "true,false", "errors": fields{"1": wrong}, "batch_size": 2.0}, text)
 }
 
 // Through an alias with an overlap every item says which key matched.
@@ -339,7 +339,7 @@ func TestVerifyBatchesWithOverlap(t *testing.T) {
 	}})
 	require.Equal(t, []any{fields{"mac_valid": true, "key_id": "a"}, fields{"mac_valid": true, "key_id": "b"}}, objects["batch_results"])
 	generated := write(t, m, "generate-mac/alias/x", fields{"mac_algorithm": "HMAC_SHA_256", "messages": message})
-	require.Equal(t, fields{"key_id": "b", "mac_algorithm": "HMAC_SHA_256", "macs": now}, generated)
+	require.Equal(t, fields{"key_id": "b", "mac_algorithm": "HMAC_SHA_256", "macs": now, "batch_size": 1.0}, generated)
 }
 
 // What concerns the whole request fails the whole request.

@@ -45,6 +45,7 @@ func verifySchema() map[string]*framework.FieldSchema {
 		"mac_valid":     optional(framework.TypeBool, "true. A wrong MAC is KMSInvalidMacException."),
 		"batch_results": optional(framework.TypeSlice, "For batch_input, in its order: mac_valid, or error with type and message; reference."),
 		"macs_valid":    optional(framework.TypeSlice, "For messages and macs, in their shape and order."),
+		"batch_size":    optional(framework.TypeInt, "For a comma-separated string: how many messages it held."),
 		"key_ids":       optional(framework.TypeSlice, "For messages and macs through an alias with an overlap: the keys that matched."),
 		"errors":        optional(framework.TypeMap, "For messages and macs: what failed, by index from 0."),
 	}

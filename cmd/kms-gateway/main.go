@@ -41,6 +41,9 @@ func main() {
 var errUsage = errors.New("wrong usage")
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "audit" {
+		return audit(args[1:], os.Stdin, stdout, stderr)
+	}
 	if len(args) > 0 && args[0] == "credentials" {
 		return credentials(ctx, args[1:], stdout, stderr)
 	}

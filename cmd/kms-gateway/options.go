@@ -42,6 +42,7 @@ func newOptions(output io.Writer) *options {
 
   kms-gateway [flags]               serve
   kms-gateway credentials [flags]   print the Vault token as AWS credentials (a credential_process)
+  kms-gateway audit [flags]         count who used which key, from the audit logs of Vault
 
 Vault's address and TLS come from the environment, as for the vault command: VAULT_ADDR, VAULT_CACERT, ...
 

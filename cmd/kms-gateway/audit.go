@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-kms-hmac/internal/auditlog"
+)
+
+// auditOptions are the flags of "kms-gateway audit".
+type auditOptions struct {
+	mount, namespace string
+	filter           auditlog.Filter
+	by, format       string
+	maxRows          int
+	files            []string
+}
+
+func parseAudit(args []string, stderr io.Writer) (*auditOptions, error) {
+	var o auditOptions
+	f := flag.NewFlagSet("kms-gateway audit", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprint(stderr, `kms-gateway audit counts who used which key, from the audit logs of Vault.
+
+  kms-gateway audit [flags] [file ...]
+
+Without a file it reads standard input. Files may be compressed with gzip, bzip2 or zstd; give rotated ones oldest first.
+
+`)
+		f.PrintDefaults()
+	}
+	now := time.Now()
+	f.StringVar(&o.mount, "mount", "kms", "`path` of the mount")
+	f.StringVar(&o.namespace, "namespace", "", "only this `namespace` of Vault; all if empty")
+	f.Func("since", "only from this `time` on: 2026-11-25, 2026-11-25T10:00:00Z, or 24h for the last 24 hours", timeFlag(&o.filter.Since, now))
+	f.Func("until", "only before this `time`", timeFlag(&o.filter.Until, now))
+	f.StringVar(&o.filter.Key, "key", "", "only this `key`, or with a slash at the end this folder")
+	f.StringVar(&o.filter.Alias, "alias", "", "only by this `alias`, or with a slash at the end by those of this folder")
+	f.StringVar(&o.filter.Principal, "principal", "", "only this `principal`: the id of an entity or the name of a token")
+	f.StringVar(&o.filter.Operation, "operation", "", "only this `operation`, as KMS calls it")
+	f.StringVar(&o.filter.Result, "result", "", "only this `result`: ok, denied, an exception's type, ...; with ! all but it")
+	f.StringVar(&o.by, "by", "day,key,principal,operation,result", "`columns` to count by, of "+strings.Join(auditlog.Columns(), ", "))
+	f.StringVar(&o.format, "format", "table", "`format` of the output: "+strings.Join(auditlog.Formats, ", "))
+	f.IntVar(&o.maxRows, "max-rows", 100_000, "most `rows`; what is beyond is counted as one number")
+	if err := f.Parse(args); err != nil {
+		return nil, usage(err)
+	}
+	if o.files = f.Args(); len(o.files) == 0 {
+		o.files = []string{"-"}
+	}
+	if !slices.Contains(auditlog.Formats, o.format) {
+		return nil, fmt.Errorf("%q is no format; there are %s", o.format, strings.Join(auditlog.Formats, ", "))
+	}
+	return &o, nil
+}
+
+// timeFlag reads a day, a time, or a duration before now.
+func timeFlag(to *time.Time, now time.Time) func(string) error {
+	return func(text string) error {
+		if ago, err := time.ParseDuration(text); err == nil {
+			*to = now.Add(-ago)
+			return nil
+		}
+		for _, layout := range []string{time.DateOnly, time.RFC3339} {
+			if at, err := time.Parse(layout, text); err == nil {
+				*to = at
+				return nil
+			}
+		}
+		return errors.New("neither a day, a time nor a duration")
+	}
+}
+
+// audit prints what the audit log tells about the use of keys.
+func audit(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	o, err := parseAudit(args, stderr)
+	if err != nil {
+		return err
+	}
+	table, err := auditlog.NewTable(o.filter, strings.Split(o.by, ","), o.maxRows)
+	if err != nil {
+		return err
+	}
+	reader := auditlog.NewReader(o.mount, o.namespace, table.Add)
+	for _, name := range o.files {
+		if err := readAudit(reader, name, stdin); err != nil {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
+	}
+	stats := reader.Close()
+	if err := table.Write(stdout, o.format); err != nil {
+		return err
+	}
+	tellAudit(stats, table.Others(), stderr)
+	return nil
+}
+
+func readAudit(reader *auditlog.Reader, name string, stdin io.Reader) error {
+	if name == "-" {
+		return reader.Read(stdin)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return reader.Read(file)
+}
+
+// tellAudit says what the table does not show.
+func tellAudit(stats auditlog.Stats, others int, stderr io.Writer) {
+	for _, remark := range []struct {
+		count int
+		text  string
+	}{
+		{stats.Unreadable, "lines could not be read"},
+		{stats.Hashed, "requests are without their key, because the audit log has its hash: see -audit-non-hmac-response-keys=key_id"},
+		{others, "calls are not in the table: raise -max-rows, or count by fewer columns"},
+	} {
+		if remark.count > 0 {
+			fmt.Fprintf(stderr, "kms-gateway audit: %d %s\n", remark.count, remark.text)
+		}
+	}
+	if stats.Calls == 0 {
+		fmt.Fprintf(stderr, "kms-gateway audit: none of %d lines is an answer of the mount\n", stats.Lines)
+	}
+}
