@@ -7,9 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -119,67 +117,6 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 // that can create; HandleExistenceCheck above is the one that is asked.
 func alwaysExists(context.Context, *logical.Request, *framework.FieldData) (bool, error) {
 	return true, nil
-}
-
-// checkFields refuses fields that the path does not know and values that do
-// not fit their type, naming the field but never its value.
-func (b *backend) checkFields(req *logical.Request) error {
-	if req.Operation == logical.HelpOperation || len(req.Data) == 0 {
-		return nil
-	}
-	path := b.Route(req.Path)
-	if path == nil {
-		return nil // the framework answers 404
-	}
-	d := framework.FieldData{Raw: req.Data, Schema: path.Fields}
-	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
-		value := req.Data[name]
-		if value == nil {
-			delete(req.Data, name) // null and absent are the same, as in KMS
-			continue
-		}
-		schema := path.Fields[name]
-		if schema == nil || isURLField(path, name) {
-			return unknownField(name, bodyFields(path))
-		}
-		if seconds, ok := value.(float64); ok && schema.Type == framework.TypeTime {
-			// The plugin boundary makes every number one that the framework
-			// does not take for a time.
-			req.Data[name] = int64(seconds)
-		}
-		if _, _, err := d.GetOkErr(name); err != nil {
-			return kms.Validationf("%s must be of type %s", name, schema.Type)
-		}
-	}
-	return nil
-}
-
-func unknownField(name string, known []string) error {
-	const shown = 64
-	if len(name) > shown {
-		name = name[:shown]
-	}
-	if len(known) == 0 {
-		return kms.Validationf("unknown field %q: this path takes no fields", name)
-	}
-	return kms.Validationf("unknown field %q: this path takes %s", name, strings.Join(known, ", "))
-}
-
-// isURLField reports whether a field is part of the path's URL, where a value
-// in the body would be ignored.
-func isURLField(path *framework.Path, name string) bool {
-	return strings.Contains(path.Pattern, "(?P<"+name+">")
-}
-
-func bodyFields(path *framework.Path) []string {
-	var names []string
-	for name := range path.Fields {
-		if !isURLField(path, name) {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // answer turns an exception into the response that carries it over the plugin

@@ -3,6 +3,7 @@ package kmshmac
 import (
 	"encoding/base64"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 
@@ -37,14 +38,22 @@ func compactField(name string, value any) (*compact, error) {
 	case string:
 		return &compact{size: strings.Count(value, ",") + 1, joined: true, text: value}, nil
 	case []any:
-		for _, element := range value {
-			if _, ok := element.(string); !ok {
-				return nil, kms.Validationf("%s must hold strings only", name)
-			}
-		}
 		return &compact{size: len(value), list: value}, nil
 	}
 	return nil, kms.Validationf("%s must be a list of strings or one comma-separated string", name)
+}
+
+// checkStrings refuses a list that holds anything but strings.
+func (c *compact) checkStrings(name string) error {
+	if c == nil {
+		return nil
+	}
+	for _, element := range c.list {
+		if _, ok := element.(string); !ok {
+			return kms.Validationf("%s must hold strings only", name)
+		}
+	}
+	return nil
 }
 
 // next returns one value after the other, size times.
@@ -68,29 +77,57 @@ func (r *macRequest) nextItem() item {
 	return it
 }
 
+// objectFields are the fields of an object of batch_input, sorted.
+func objectFields(operation string) []string {
+	if operation == opVerifyMac {
+		return []string{"mac", "message", "reference"}
+	}
+	return []string{"message", "reference"}
+}
+
+var errNoObject = kms.Validationf("an item of batch_input must be an object")
+
 // objectItem reads one object of batch_input.
 func objectItem(operation string, value any) item {
 	object, ok := value.(map[string]any)
 	if !ok {
-		return item{err: kms.Validationf("an item of batch_input must be an object")}
+		return item{err: errNoObject}
 	}
-	it := item{reference: object["reference"]}
-	for name, value := range object {
-		if value == nil {
-			continue
+	var it item
+	if it.reference, it.err = referenceOf(object["reference"]); it.err != nil {
+		return it
+	}
+	if it.err = onlyFields(object, objectFields(operation)); it.err != nil {
+		return it
+	}
+	if value := object["message"]; value != nil {
+		if it.message, it.err = blobField("message", value); it.err != nil {
+			return it
 		}
-		var err error
-		switch {
-		case name == "message":
-			it.message, err = blobField(name, value)
-		case name == "mac" && operation == opVerifyMac:
-			it.mac, err = blobField(name, value)
-		case name != "reference":
-			err = unknownField(name, []string{"message", "mac", "reference"})
-		}
-		it.err = errors.Join(it.err, err)
+	}
+	if value := object["mac"]; value != nil {
+		it.mac, it.err = blobField("mac", value)
 	}
 	return it
+}
+
+// exactIntegers is the first integer that a number of JSON, as the plugin
+// boundary decodes it, shares with its neighbour.
+const exactIntegers = 1 << 53
+
+// referenceOf returns an item's reference, which is answered as it came. It
+// refuses what would not be: numbers that lose digits on their way.
+func referenceOf(value any) (any, error) {
+	switch value := value.(type) {
+	case nil, string, bool:
+		return value, nil
+	case float64:
+		if math.Abs(value) < exactIntegers {
+			return value, nil
+		}
+		return nil, kms.Validationf("a reference that is a number must be smaller than 2^53: write it as a string")
+	}
+	return nil, kms.Validationf("a reference must be a string, a number or a boolean")
 }
 
 // answerBatch runs the items through work and answers in the request's shape.
@@ -105,32 +142,71 @@ func (r *macRequest) answerBatch(t *macTarget, work func(item) result) (map[stri
 	return data, r.compactResults(t, work, data)
 }
 
-func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]map[string]any, error) {
-	results := make([]map[string]any, 0, len(r.batch))
-	for _, object := range r.batch {
+// batchResult answers one object of batch_input.
+type batchResult struct {
+	Mac       string     `json:"mac,omitempty"`
+	MacValid  bool       `json:"mac_valid,omitempty"` // true, or there is an error
+	KeyID     string     `json:"key_id,omitempty"`
+	Error     *itemError `json:"error,omitempty"`
+	Reference any        `json:"reference,omitempty"`
+}
+
+func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]batchResult, error) {
+	results := make([]batchResult, len(r.batch))
+	var failures itemErrors
+	for i, object := range r.batch {
 		it := objectItem(r.operation, object)
 		res := runItem(it, work)
-		answer := map[string]any{}
-		if it.reference != nil {
-			answer["reference"] = it.reference
-		}
+		answer := &results[i]
+		answer.Reference = it.reference
 		ex, err := exceptionOf(res.err)
 		switch {
 		case err != nil:
 			return nil, err
 		case ex != nil:
-			answer["error"] = itemError(ex)
+			answer.Error = failures.add(ex)
+			continue
 		case r.operation == opVerifyMac:
-			answer["mac_valid"] = true
+			answer.MacValid = true
 		default:
-			answer["mac"] = string(res.mac)
+			answer.Mac = string(res.mac)
 		}
-		if ex == nil && len(t.previous) > 0 {
-			answer["key_id"] = res.keyID
+		if len(t.previous) > 0 {
+			answer.KeyID = res.keyID
 		}
-		results = append(results, answer)
 	}
 	return results, nil
+}
+
+// maxItemTexts is how many of a batch's errors say what is wrong. The others
+// have their type only, so that the answer does not outgrow the request.
+const maxItemTexts = 100
+
+// itemError is how a failed item of a batch is answered. Like in every answer,
+// text for people is there also where KMS sends none.
+type itemError struct {
+	Type    string `json:"type"`
+	Message string `json:"message,omitempty"`
+}
+
+// itemErrors makes the errors of a batch.
+type itemErrors struct {
+	texts int
+	bare  map[string]*itemError // without text, by type
+}
+
+func (e *itemErrors) add(ex *kms.Exception) *itemError {
+	if e.texts < maxItemTexts {
+		e.texts++
+		return &itemError{ex.Type, ex.Text()}
+	}
+	if e.bare == nil {
+		e.bare = map[string]*itemError{}
+	}
+	if e.bare[ex.Type] == nil {
+		e.bare[ex.Type] = &itemError{Type: ex.Type}
+	}
+	return e.bare[ex.Type]
 }
 
 func (r *macRequest) compactResults(t *macTarget, work func(item) result, data map[string]any) error {
@@ -140,7 +216,8 @@ func (r *macRequest) compactResults(t *macTarget, work func(item) result, data m
 	}
 	values := make(plainText, 0, r.messages.size*(base64.StdEncoding.EncodedLen(t.Spec.Bytes())+1))
 	var keyIDs plainText
-	failures := map[string]any{}
+	errorsByIndex := map[string]*itemError{}
+	var failures itemErrors
 	for i := range r.messages.size {
 		res := runItem(r.nextItem(), work)
 		ex, err := exceptionOf(res.err)
@@ -148,7 +225,7 @@ func (r *macRequest) compactResults(t *macTarget, work func(item) result, data m
 			return err
 		}
 		if ex != nil {
-			failures[strconv.Itoa(i)] = itemError(ex)
+			errorsByIndex[strconv.Itoa(i)] = failures.add(ex)
 		}
 		if i > 0 {
 			values, keyIDs = append(values, ','), append(keyIDs, ',')
@@ -170,8 +247,8 @@ func (r *macRequest) compactResults(t *macTarget, work func(item) result, data m
 	if len(t.previous) > 0 {
 		data["key_ids"] = r.messages.answer(keyIDs)
 	}
-	if len(failures) > 0 {
-		data["errors"] = failures
+	if len(errorsByIndex) > 0 {
+		data["errors"] = errorsByIndex
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -49,12 +50,14 @@ type encoded struct {
 // need: this is the hot path. Errors name fields, never their values.
 func parseMacRequest(operation, key string, data map[string]any) (*macRequest, error) {
 	r := &macRequest{operation: operation, key: key}
-	for name, value := range data {
+	names := macFieldNames(operation)
+	if err := onlyFields(data, names); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		value := data[name]
 		if value == nil {
 			continue // null and absent are the same, as in KMS
-		}
-		if !slices.Contains(macFieldNames(operation), name) {
-			return nil, unknownField(name, macFieldNames(operation))
 		}
 		if err := r.set(name, value); err != nil {
 			return nil, err
@@ -78,15 +81,12 @@ func (r *macRequest) set(name string, value any) (err error) {
 			err = kms.Validationf("dry_run must be true or false")
 		}
 	case "grant_tokens":
-		if r.grantTokens, err = parseutil.ParseCommaStringSlice(value); err != nil {
-			err = kms.Validationf("grant_tokens must be a list of strings")
-		}
+		r.grantTokens, err = commaList(name, value)
 	case "batch_input":
-		list, ok := value.([]any)
-		if !ok {
-			return kms.Validationf("batch_input must be a list of objects")
+		var ok bool
+		if r.batch, ok = value.([]any); !ok {
+			err = kms.Validationf("batch_input must be a list of objects")
 		}
-		r.batch = list
 	case "messages":
 		r.messages, err = compactField(name, value)
 	case "macs":
@@ -123,7 +123,10 @@ func (r *macRequest) checkForm() error {
 	if n, ok := r.batchSize(); ok && (n == 0 || n > kms.MaxBatchItems) {
 		return kms.Validationf("a batch has 1 to %d items, this one has %d", kms.MaxBatchItems, n)
 	}
-	return nil
+	if err := r.messages.checkStrings("messages"); err != nil {
+		return err
+	}
+	return r.macs.checkStrings("macs")
 }
 
 func (r *macRequest) batchSize() (n int, isBatch bool) {
@@ -179,8 +182,34 @@ func (r *macRequest) plainlyValid(message, mac []byte) bool {
 
 func goodLength(blob []byte, most int) bool { return len(blob) > 0 && len(blob) <= most }
 
+// itemShape is all of an item on which its validation depends.
+type itemShape struct {
+	operation    string
+	message, mac blobShape
+}
+
+type blobShape struct{ given, empty, tooLong bool }
+
+func shapeOf(blob []byte, most int) blobShape {
+	return blobShape{given: blob != nil, empty: len(blob) == 0, tooLong: len(blob) > most}
+}
+
+// itemVerdicts keeps what validateItem has said, by itemShape. Thousands of
+// items may be wrong in the same way.
+var itemVerdicts sync.Map
+
 // validateItem holds one item of a batch against the model.
 func validateItem(operation string, message, mac []byte) error {
+	shape := itemShape{operation, shapeOf(message, kms.MaxMessageBytes), shapeOf(mac, maxMacBytes)}
+	if err, ok := itemVerdicts.Load(shape); ok {
+		return err.(error)
+	}
+	err := validateBlobs(operation, message, mac)
+	itemVerdicts.Store(shape, err)
+	return err
+}
+
+func validateBlobs(operation string, message, mac []byte) error {
 	in := map[string]any{"KeyId": "-", "MacAlgorithm": string(kms.HMACSHA256)}
 	for name, blob := range map[string][]byte{"Message": message, "Mac": mac} {
 		if blob != nil { // a nil slice in an interface would count as empty, not as absent
@@ -212,13 +241,27 @@ func decodeBlob(name string, e encoded, room *[]byte) ([]byte, error) {
 }
 
 // notBase64 refuses a field. Forms turn a plus sign, if it is written as it is,
-// into a space.
+// into a space. Thousands of items may be wrong in the same way, so the errors
+// are kept: there are two for each field.
 func notBase64(name, text string) error {
-	if strings.Contains(text, " ") {
-		return kms.Validationf("%s must be standard base64, without spaces: in a form, + is written %%2B", name)
+	fault := base64Fault{name, strings.Contains(text, " ")}
+	if err, ok := base64Errors.Load(fault); ok {
+		return err.(error)
 	}
-	return kms.Validationf("%s must be standard base64", name)
+	err := kms.Validationf("%s must be standard base64", name)
+	if fault.spaces {
+		err = kms.Validationf("%s must be standard base64, without spaces: in a form, + is written %%2B", name)
+	}
+	base64Errors.Store(fault, err)
+	return err
 }
+
+type base64Fault struct {
+	name   string
+	spaces bool
+}
+
+var base64Errors sync.Map // of base64Fault to error
 
 // blobs is room for what is decoded and computed for a request, or for one item
 // of a batch after the other.
@@ -373,10 +416,4 @@ func verifyFields() map[string]*framework.FieldSchema {
 			Description: "With messages: their MACs, a list, or one string separated by commas.",
 		},
 	})
-}
-
-// itemError is how a failed item of a batch is answered. Like in every answer,
-// text for people is there also where KMS sends none.
-func itemError(ex *kms.Exception) map[string]any {
-	return map[string]any{"type": ex.Type, "message": ex.Text()}
 }

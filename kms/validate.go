@@ -86,6 +86,12 @@ func (s *Shape) MaxElements() int {
 	return MaxListElements
 }
 
+// ListTooLong is what Validate and ValidateFields say of a list with more
+// elements than most, for decoders that count before they decode.
+func ListTooLong(at string, most int) *Exception {
+	return Validationf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have length less than or equal to %d", at, most)
+}
+
 // Excerpt returns a caller's text as errors repeat it: whole, or, beyond 512
 // bytes, its beginning.
 func Excerpt(text string) string {
