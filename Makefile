@@ -65,6 +65,13 @@ bench: vault ## Measure against Transit on a real Vault, into docs/performance.m
 bench-parts: ## Run the benchmarks of the parts.
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+# As root also with cut and lossy links. "make chaos CHAOS='-length 1h -seed 7'"
+# sets the length, and repeats the decisions of a run.
+CHAOS ?= -length 5m
+.PHONY: chaos
+chaos: vault ## Break a cluster of three while clients use it, into docs/reliability.md.
+	$(GO) run ./chaos -write docs $(CHAOS)
+
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).

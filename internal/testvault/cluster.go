@@ -43,9 +43,17 @@ func (c *Cluster) start(ctx context.Context, cfg Config, size int) error {
 	return err
 }
 
+// host returns where a node runs.
+func (cfg Config) host(node int) Host {
+	if node < len(cfg.Hosts) {
+		return cfg.Hosts[node]
+	}
+	return Host{}
+}
+
 // startFirst starts the node that the others join.
 func (c *Cluster) startFirst(ctx context.Context, cfg Config) error {
-	first, err := newServer(ctx, cfg, "")
+	first, err := newServer(ctx, cfg, cfg.host(0), "")
 	if err != nil {
 		return err
 	}
@@ -65,7 +73,7 @@ func (c *Cluster) startFirst(ctx context.Context, cfg Config) error {
 // addNode starts one more node and joins it to the first.
 func (c *Cluster) addNode(ctx context.Context, cfg Config) error {
 	first := c.Nodes[0]
-	node, err := newServer(ctx, cfg, first.pluginDir)
+	node, err := newServer(ctx, cfg, cfg.host(len(c.Nodes)), first.pluginDir)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +48,18 @@ type Config struct {
 	Env []string
 	// Progress is told about a long build of Vault; os.Stderr if nil.
 	Progress io.Writer
+	// Hosts are where the nodes of a cluster run, one each. Without them, all
+	// run on loopback.
+	Hosts []Host
+}
+
+// Host is a network namespace, or whatever else has addresses of its own.
+type Host struct {
+	// Clients and Peers are the IP addresses on which a node serves the API,
+	// and the other nodes.
+	Clients, Peers string
+	// Command is put before the command of the server to run it there.
+	Command []string
 }
 
 // Plugin is a secrets engine to register.
@@ -63,6 +77,7 @@ type Server struct {
 	RootToken string
 
 	cfg       Config
+	host      Host
 	binary    string
 	dir       string // everything the server writes; Stop removes it
 	pluginDir string // shared by the nodes of a cluster
@@ -78,7 +93,7 @@ type Server struct {
 // unseals it, and waits until it serves.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return retryPorts(func() (*Server, error) {
-		s, err := newServer(ctx, cfg, "")
+		s, err := newServer(ctx, cfg, Host{}, "")
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +119,7 @@ func retryPorts[T any](start func() (T, error)) (result T, err error) {
 // newServer prepares the folder and the configuration of a server. pluginDir is
 // that of another node of its cluster, which spares copying plugins around, or
 // empty for one of its own.
-func newServer(ctx context.Context, cfg Config, pluginDir string) (*Server, error) {
+func newServer(ctx context.Context, cfg Config, host Host, pluginDir string) (*Server, error) {
 	// Vault's client package reads VAULT_* variables whatever it is told.
 	// Nothing here heeds them, but a malformed one would make it fail later.
 	if err := api.DefaultConfig().Error; err != nil {
@@ -129,7 +144,7 @@ func newServer(ctx context.Context, cfg Config, pluginDir string) (*Server, erro
 	if pluginDir == "" {
 		pluginDir = filepath.Join(dir, "plugins")
 	}
-	s := &Server{cfg: cfg, binary: binary, dir: dir, pluginDir: pluginDir, http: newHTTPClient()}
+	s := &Server{cfg: cfg, host: host, binary: binary, dir: dir, pluginDir: pluginDir, http: newHTTPClient()}
 	if err := s.configure(); err != nil {
 		s.Stop()
 		return nil, err
@@ -144,16 +159,25 @@ func (s *Server) configure() error {
 			return err
 		}
 	}
-	apiAddress, err := FreeAddress()
+	apiAddress, err := s.freeAddress(s.host.Clients)
 	if err != nil {
 		return err
 	}
-	clusterAddress, err := FreeAddress()
+	clusterAddress, err := s.freeAddress(s.host.Peers)
 	if err != nil {
 		return err
 	}
 	s.Address = "http://" + apiAddress
 	return s.writeConfig(apiAddress, clusterAddress)
+}
+
+// freeAddress returns an address of a host, or else of loopback, that nobody
+// listens on. A host of its own has nobody else.
+func (s *Server) freeAddress(ip string) (string, error) {
+	if ip == "" {
+		return FreeAddress()
+	}
+	return net.JoinHostPort(ip, strconv.Itoa(20000+rand.IntN(12000))), nil
 }
 
 // writeConfig writes the configuration file. Storage is raft, as in production,
@@ -223,7 +247,8 @@ func (s *Server) launch(ctx context.Context) error {
 	}
 	defer log.Close() // the child has its own handle
 
-	cmd := exec.Command(s.binary, "server", "-config", s.configFile())
+	command := append(slices.Clone(s.host.Command), s.binary, "server", "-config", s.configFile())
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = s.baseEnv()
 	cmd.Stdout, cmd.Stderr = log, log
