@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"time"
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
@@ -23,6 +24,7 @@ type call struct {
 	key resource
 	// resource is what AccessDeniedException names: an ARN, or "*".
 	resource string
+	trace    *trace
 }
 
 // resource is a key or an alias in all its names.
@@ -82,7 +84,7 @@ func isAliasName(name string) bool { return kms.CheckAliasName(name) == nil }
 // request makes a request to the mount; path is behind its own. data is sent
 // as JSON. The answer's data is decoded into out, unless that is nil.
 func (c *call) request(method, path string, query url.Values, data, out any) error {
-	r := vaultRequest{method: method, path: c.gateway.mount + path, query: query, token: c.caller.token}
+	r := vaultRequest{method: method, path: c.gateway.mount + path, query: query, token: c.caller.token, from: c.trace.from, correlation: c.trace.id}
 	if method == http.MethodPost {
 		body, err := json.Marshal(data)
 		if err != nil {
@@ -94,26 +96,41 @@ func (c *call) request(method, path string, query url.Values, data, out any) err
 }
 
 func (c *call) send(r vaultRequest, out any) error {
-	answer, err := c.gateway.vault.do(c.ctx, r)
-	if err != nil || out == nil {
+	start := time.Now()
+	answer, err := c.gateway.ask(c.ctx, r)
+	c.trace.vault += time.Since(start)
+	c.trace.correlation, c.trace.vaultID = r.correlation, ""
+	if err != nil {
 		return err
 	}
-	return decodeAnswer(answer, out)
+	c.trace.vaultID, err = decodeAnswer(answer, out)
+	return err
 }
 
-// decodeAnswer decodes the data of an answer of Vault's. An answer without a
-// body, status 204, has none.
-func decodeAnswer(answer []byte, out any) error {
+// ask makes a request to Vault, and measures it.
+func (g *Gateway) ask(ctx context.Context, r vaultRequest) ([]byte, error) {
+	start := time.Now()
+	answer, err := g.vault.do(ctx, r)
+	g.metrics.asked(err, time.Since(start))
+	return answer, err
+}
+
+// decodeAnswer decodes the data of an answer of Vault's into out, unless that is
+// nil, and returns Vault's id of the request. An answer without a body, status
+// 204, has neither.
+func decodeAnswer(answer []byte, out any) (requestID string, err error) {
 	if len(answer) == 0 {
-		return nil
+		return "", nil
 	}
-	envelope := struct {
-		Data any `json:"data"`
-	}{out}
+	var envelope struct {
+		RequestID string `json:"request_id"`
+		Data      any    `json:"data"`
+	}
+	envelope.Data = out
 	if err := json.Unmarshal(answer, &envelope); err != nil {
-		return internal(textInternal)
+		return "", internal(textInternal)
 	}
-	return nil
+	return envelope.RequestID, nil
 }
 
 func (c *call) get(path string, out any) error {

@@ -37,7 +37,7 @@ func newRequestID() string {
 
 // record counts and logs a call. The line names who called what and how it
 // ended, and holds nothing of the body: no message, MAC, token or key material.
-func (g *Gateway) record(r *http.Request, id string, o *outcome, took time.Duration) {
+func (g *Gateway) record(r *http.Request, o *outcome, took time.Duration) {
 	result := resultOK
 	switch {
 	case o.gone:
@@ -45,7 +45,7 @@ func (g *Gateway) record(r *http.Request, id string, o *outcome, took time.Durat
 	case o.exception != nil:
 		result = o.exception.Type
 	}
-	g.metrics.observe(o.operation, result, took)
+	g.metrics.observe(o.operation, result, took, o.trace.vault)
 
 	level := slog.LevelInfo
 	if o.status >= http.StatusInternalServerError && !o.gone {
@@ -54,15 +54,16 @@ func (g *Gateway) record(r *http.Request, id string, o *outcome, took time.Durat
 	if !g.log.Enabled(context.Background(), level) {
 		return
 	}
-	attributes := make([]slog.Attr, 0, 10)
+	attributes := make([]slog.Attr, 0, 16)
 	attributes = append(attributes,
 		slog.String("operation", o.operation),
 		slog.String("result", result),
 		slog.Int("status", o.status),
 		slog.Float64("ms", float64(took.Microseconds())/1e3),
-		slog.String("request_id", id),
+		slog.String("request_id", o.trace.id),
 		slog.String("remote", r.RemoteAddr),
 	)
+	attributes = o.appendTrace(attributes)
 	if o.folder != "" {
 		attributes = append(attributes, slog.String("folder", string(o.folder)))
 	}
@@ -73,6 +74,30 @@ func (g *Gateway) record(r *http.Request, id string, o *outcome, took time.Durat
 		attributes = append(attributes, slog.String("cause", causeOf(o.cause)))
 	}
 	g.log.LogAttrs(context.Background(), level, "call", attributes...)
+}
+
+// appendTrace adds what leads from the line to Vault's audit log.
+func (o *outcome) appendTrace(attributes []slog.Attr) []slog.Attr {
+	t := &o.trace
+	if t.vault > 0 {
+		attributes = append(attributes, slog.Float64("vault_ms", float64(t.vault.Microseconds())/1e3))
+	}
+	if t.vaultID != "" {
+		attributes = append(attributes, slog.String("vault_request_id", t.vaultID))
+	}
+	if t.correlation != "" && t.correlation != t.id {
+		attributes = append(attributes, slog.String("shared_request_id", t.correlation))
+	}
+	keyID := t.keyID
+	if o.key.alias {
+		attributes = append(attributes, slog.String("alias", o.key.native))
+	} else if keyID == "" {
+		keyID = o.key.native
+	}
+	if keyID != "" {
+		attributes = append(attributes, slog.String("key", keyID))
+	}
+	return attributes
 }
 
 // causeOf describes why Vault could not do something, for the operator.

@@ -29,6 +29,7 @@ type vaultCall struct {
 	method, path, query, token string
 	body                       map[string]any
 	raw                        []byte
+	header                     http.Header
 }
 
 func newFakeVault(t *testing.T, handle func(*vaultCall) (int, string)) *fakeVault {
@@ -36,7 +37,7 @@ func newFakeVault(t *testing.T, handle func(*vaultCall) (int, string)) *fakeVaul
 	f := &fakeVault{handle: handle}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &vaultCall{
-			method: r.Method, path: strings.TrimPrefix(r.URL.Path, "/v1/"), query: r.URL.Query().Encode(), token: r.Header.Get("X-Vault-Token"),
+			method: r.Method, path: strings.TrimPrefix(r.URL.Path, "/v1/"), query: r.URL.Query().Encode(), token: r.Header.Get("X-Vault-Token"), header: r.Header.Clone(),
 		}
 		c.raw, _ = io.ReadAll(r.Body)
 		_ = json.Unmarshal(c.raw, &c.body)

@@ -113,25 +113,26 @@ type outcome struct {
 	exception *kms.Exception
 	cause     error // of an exception, where Vault gave it
 	gone      bool  // the client did not wait for the answer
+	key       resource
+	trace     trace
 }
 
 // ServeHTTP serves one call of the KMS API.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	id := newRequestID()
-	o := g.serve(w, r)
+	o := &outcome{operation: unknownOperation, trace: trace{id: newRequestID(), from: forwardedFor(r)}}
+	g.serve(w, r, o)
 	header := w.Header()
 	header["Content-Type"] = contentTypes
-	header[requestIDHeader] = []string{id}
+	header[requestIDHeader] = []string{o.trace.id}
 	header["Content-Length"] = []string{strconv.Itoa(len(o.body))}
 	w.WriteHeader(o.status)
 	_, _ = w.Write(o.body) // a client that has gone cannot be told
-	g.record(r, id, o, time.Since(start))
+	g.record(r, o, time.Since(start))
 }
 
 // serve handles a call and never panics.
-func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (o *outcome) {
-	o = &outcome{operation: unknownOperation}
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, o *outcome) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			g.log.Error("panic", "operation", o.operation, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
@@ -141,11 +142,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) (o *outcome) {
 	if g.calls.Add(1) > g.maxCalls {
 		g.calls.Add(-1)
 		o.fail(kms.Throttled(), nil)
-		return o
+		return
 	}
 	defer g.calls.Add(-1)
 	g.handle(w, r, o)
-	return o
 }
 
 // fail makes an exception the outcome.
@@ -188,10 +188,11 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, o *outcome) {
 	}
 	who, err := authenticate(r.Header, g.requireToken)
 	o.accessKey = who.accessKey
-	c := &call{gateway: g, ctx: r.Context(), operation: name, op: op, folder: o.folder, caller: who, resource: "*"}
+	c := &call{gateway: g, ctx: r.Context(), operation: name, op: op, folder: o.folder, caller: who, resource: "*", trace: &o.trace}
 	if err == nil {
 		err = g.dispatch(c, w, r, o)
 	}
+	o.key = c.key
 	if err != nil {
 		o.fail(c.exception(err), err)
 		o.gone = r.Context().Err() != nil

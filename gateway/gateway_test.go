@@ -230,11 +230,13 @@ func TestAnswersOnTheWire(t *testing.T) {
 	require.Equal(t, []string{"application/x-amz-json-1.1"}, w.header["Content-Type"])
 	require.Regexp(t, `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`, w.requestID())
 	require.Equal(t, fmt.Sprint(len(w.body)), w.header.Get("Content-Length"))
-	require.Equal(t, &vaultCall{
+	asked := *f.last(t)
+	asked.header = nil // TestCallsAreFoundInVault
+	require.Equal(t, vaultCall{
 		method: "POST", path: "kms/generate-mac/alias/payments/a", token: "t0ken",
 		body: map[string]any{"mac_algorithm": "HMAC_SHA_256", "message": "aGk="},
 		raw:  []byte(`{"mac_algorithm":"HMAC_SHA_256","message":"aGk="}`),
-	}, f.last(t))
+	}, asked)
 
 	w = post(g, "/payments", "VerifyMac", `{"KeyId":"k","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256","Mac":"AAEC","DryRun":false}`)
 	require.Equal(t, `{"MacValid":true,"MacAlgorithm":"HMAC_SHA_256","KeyId":"`+arn+`"}`, w.body)

@@ -3,14 +3,20 @@ package gateway
 // GenerateMac and VerifyMac: together with others under way where the input is
 // plain (mac_coalescer.go, mac_request.go), alone where it has options.
 
+import "time"
+
 // mac does a plain GenerateMac or VerifyMac, together with others if others are
 // under way.
 func (c *call) mac(m macRequest) ([]byte, error) {
 	if err := c.resolve(m.keyID, true); err != nil {
 		return nil, err
 	}
-	group := macGroup{token: c.caller.token, key: c.key.native, algorithm: m.algorithm, verify: m.verify}
+	m.requestID = c.trace.id
+	group := macGroup{token: c.caller.token, from: c.trace.from, key: c.key.native, algorithm: m.algorithm, verify: m.verify}
+	start := time.Now()
 	a := c.gateway.macs.do(c.ctx, group, m)
+	c.trace.vault = time.Since(start)
+	c.trace.correlation, c.trace.vaultID, c.trace.keyID = a.correlation, a.vaultID, a.keyID
 	if a.err != nil {
 		return nil, a.err
 	}
@@ -49,6 +55,7 @@ func (c *call) macAlone(in input, verify bool) (answer, error) {
 	if err := c.postGranted(c.op.path+"/"+c.key.native, c.fields(members, in), &native); err != nil {
 		return nil, err
 	}
+	c.trace.keyID = native.KeyID
 	arn := c.arns().key(c.folder.local(native.KeyID))
 	if verify {
 		return answer{{"MacValid", true}, {"MacAlgorithm", in.text("MacAlgorithm")}, {"KeyId", arn}}, nil

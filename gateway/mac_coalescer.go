@@ -26,10 +26,11 @@ const (
 )
 
 // macGroup is what calls must have in common to share a request. The token is
-// among it, so Vault's decision about one is its decision about all.
+// among it, and the address that a token may be bound to, so Vault's decision
+// about one is its decision about all.
 type macGroup struct {
-	token, key, algorithm string
-	verify                bool
+	token, from, key, algorithm string
+	verify                      bool
 }
 
 // macCoalescer lets concurrent GenerateMac or VerifyMac calls of one group

@@ -17,6 +17,7 @@ type macRequest struct {
 	algorithm    string
 	message, mac []byte
 	verify       bool
+	requestID    string // of the call
 }
 
 // macAnswer is what the mount says to one of them: the MAC in base64 (nothing
@@ -24,6 +25,8 @@ type macRequest struct {
 type macAnswer struct {
 	mac, keyID string
 	err        error
+	// correlation and vaultID are those of trace.
+	correlation, vaultID string
 }
 
 // scanMac reads the body of a plain GenerateMac or VerifyMac: valid, with all

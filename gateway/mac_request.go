@@ -26,34 +26,53 @@ type macFields struct {
 	} `json:"errors"`
 }
 
-// sendMacs makes the request to the mount for one call or for many, and again
-// on the path that grants open if no policy allows the first.
+// sendMacs makes the request to the mount for one call or for many. In Vault's
+// audit log it bears the id of the first of them.
 func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
-	operation := "generate-mac/"
-	if group.verify {
-		operation = "verify-mac/"
-	}
 	g.metrics.shared(len(calls))
-	r := vaultRequest{method: http.MethodPost, token: group.token, body: macRequestBody(group, calls)}
-	r.path = g.mount + operation + group.key
-	body, err := g.vault.do(ctx, r)
+	correlation := calls[0].requestID
+	var fields macFields
+	body, err := g.askForMacs(ctx, group, vaultRequest{
+		method: http.MethodPost, token: group.token, from: group.from, correlation: correlation, body: macRequestBody(group, calls),
+	})
+	vaultID := ""
+	if err == nil {
+		vaultID, err = decodeAnswer(body, &fields)
+	}
+	answers := fields.answers(group, len(calls), err)
+	for i := range answers {
+		answers[i].correlation, answers[i].vaultID = correlation, vaultID
+	}
+	return answers
+}
+
+// askForMacs sends the request, and again on the path that grants open if no
+// policy allows the first.
+func (g *Gateway) askForMacs(ctx context.Context, group macGroup, r vaultRequest) ([]byte, error) {
+	path := "generate-mac/" + group.key
+	if group.verify {
+		path = "verify-mac/" + group.key
+	}
+	r.path = g.mount + path
+	body, err := g.ask(ctx, r)
 	if forbidden(err) {
-		r.path = g.mount + "granted/" + operation + group.key
-		if granted, grantedErr := g.vault.do(ctx, r); !forbidden(grantedErr) {
-			body, err = granted, grantedErr
+		r.path = g.mount + "granted/" + path
+		if granted, grantedErr := g.ask(ctx, r); !forbidden(grantedErr) {
+			return granted, grantedErr
 		}
 	}
-	var fields macFields
-	if err == nil {
-		err = decodeAnswer(body, &fields)
+	return body, err
+}
+
+// answers deals the answer to a request, or its failure, out to its n calls.
+func (f *macFields) answers(group macGroup, n int, err error) []macAnswer {
+	switch {
+	case err != nil:
+		return sameAnswer(macAnswer{err: err}, n)
+	case n == 1:
+		return []macAnswer{{mac: f.Mac, keyID: f.KeyID}}
 	}
-	if err != nil {
-		return sameAnswer(macAnswer{err: err}, len(calls))
-	}
-	if len(calls) == 1 {
-		return []macAnswer{{mac: fields.Mac, keyID: fields.KeyID}}
-	}
-	return fields.split(group, len(calls))
+	return f.split(group, n)
 }
 
 // macRequestBody writes the native request: plain for one call, in the compact

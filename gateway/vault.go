@@ -34,6 +34,7 @@ type Vault struct {
 	address   *url.URL
 	namespace string
 	timeout   time.Duration
+	userAgent []string // nil is that of net/http
 }
 
 // NewVault returns a client for the Vault server that the environment names
@@ -70,6 +71,11 @@ func NewVault(address, namespace string, timeout time.Duration) (*Vault, error) 
 	}, nil
 }
 
+// SetVersion has all requests say in their user agent, which Vault's audit log
+// has, that this program of this version made them. It is to be called before
+// the first of them.
+func (v *Vault) SetVersion(version string) { v.userAgent = []string{"kms-gateway/" + version} }
+
 // checkRedirect follows a standby's redirection to the active node, and never
 // takes a token from TLS to plain text.
 func checkRedirect(request *http.Request, via []*http.Request) error {
@@ -89,6 +95,9 @@ type vaultRequest struct {
 	query        url.Values
 	body         []byte
 	token        string
+	// from and correlation are the X-Forwarded-For and X-Correlation-Id of the
+	// request, unless they are empty.
+	from, correlation string
 }
 
 var (
@@ -123,6 +132,15 @@ func (v *Vault) request(ctx context.Context, r vaultRequest) *http.Request {
 	u.RawQuery = r.query.Encode()
 	// X-Vault-Request is what a Vault Proxy with require_request_header wants.
 	header := http.Header{"X-Vault-Request": headerTrue}
+	if v.userAgent != nil {
+		header["User-Agent"] = v.userAgent
+	}
+	if r.from != "" {
+		header["X-Forwarded-For"] = []string{r.from}
+	}
+	if r.correlation != "" {
+		header["X-Correlation-Id"] = []string{r.correlation}
+	}
 	if r.token != "" {
 		header["X-Vault-Token"] = []string{r.token}
 	}

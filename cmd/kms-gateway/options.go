@@ -90,6 +90,7 @@ func (o *options) gateway(log *slog.Logger, registry prometheus.Registerer) (*ga
 	if err != nil {
 		return nil, err
 	}
+	vault.SetVersion(versionText())
 	return gateway.New(gateway.Config{
 		Vault:          vault,
 		Mount:          o.mount,

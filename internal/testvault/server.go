@@ -43,6 +43,8 @@ type Config struct {
 	Plugins []Plugin
 	// LogLevel is the level of Vault's log and of its plugins'; "info" if empty.
 	LogLevel string
+	// Listener is added to the listener's block of Vault's configuration.
+	Listener string
 	// Env is added to the environment of Vault, and so of its plugins. Nothing
 	// else of the caller's environment gets there but PATH.
 	Env []string
@@ -195,13 +197,14 @@ listener "tcp" {
   address         = %q
   cluster_address = %q
   tls_disable     = true
+  %s
 }
 api_addr         = %q
 cluster_addr     = %q
 plugin_directory = %q
 log_level        = %q
 disable_mlock    = true
-`, filepath.Join(s.dir, "raft"), apiAddress, apiAddress, clusterAddress,
+`, filepath.Join(s.dir, "raft"), apiAddress, apiAddress, clusterAddress, s.cfg.Listener,
 		s.Address, "https://"+clusterAddress, s.pluginDir, s.cfg.LogLevel)
 	return os.WriteFile(s.configFile(), []byte(text), 0o600)
 }
