@@ -79,7 +79,7 @@ fuzz: ## Fuzz each target for FUZZTIME (30s).
 	sed -E 's|^(.*)/[^/]*:func (.*)$$|\1 \2|' | \
 	while read -r package target; do \
 		echo "== $$package $$target"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$package" || exit 1; \
 	done
 
 .PHONY: cover

@@ -17,7 +17,11 @@ import (
 // body of nothing is an empty object, as AWS's services take it.
 //
 // It fails with SerializationException where the body is not one JSON object,
-// a value has another JSON type than the model's, or a blob is not base64.
+// a value has another JSON type than the model's, a blob is not base64, or a
+// member is given twice: a body of two meanings has none.
+//
+// What is kept is bounded by a small multiple of the body: of a list, one
+// element more than kms.Validate will look at, which then refuses it.
 func decodeInput(members []kms.Member, body []byte) (map[string]any, error) {
 	s := &scanner{data: body}
 	if s.peek() == 0 && s.end() == nil {
@@ -62,7 +66,7 @@ func (s *scanner) decodeValue(shape *kms.Shape, depth int) (any, error) {
 	case kms.Timestamp:
 		return s.timestamp()
 	case kms.List:
-		return s.list(shape.Element, depth)
+		return s.list(shape, depth)
 	case kms.Structure:
 		return s.structure(shape.Members, depth)
 	default: // kms.Map
@@ -92,38 +96,51 @@ func wrongType(t kms.Type, first byte) error {
 	return serializationError("A member of the request has the wrong JSON type: expected " + want + ".")
 }
 
+var errGivenTwice = serializationError("A member of the request is given twice.")
+
 func (s *scanner) structure(members []kms.Member, depth int) (map[string]any, error) {
-	values := make(map[string]any, len(members))
+	values := make(map[string]any, min(len(members), smallMap))
+	var given uint64 // a bit for each member
 	err := s.object(func(name []byte) error {
-		member := memberNamed(members, name)
-		if member == nil {
+		i := memberNamed(members, name)
+		if i < 0 {
 			return s.skip(depth + 1)
 		}
-		value, err := s.decodeValue(member.Shape, depth+1)
-		if value == nil {
-			delete(values, member.Name)
-		} else {
-			values[member.Name] = value
+		if given&(1<<i) != 0 {
+			return errGivenTwice
+		}
+		given |= 1 << i
+		value, err := s.decodeValue(members[i].Shape, depth+1)
+		if value != nil {
+			values[members[i].Name] = value
 		}
 		return err
 	})
 	return values, err
 }
 
-func memberNamed(members []kms.Member, name []byte) *kms.Member {
+// smallMap is for how many members a map is made: inputs rarely have more.
+const smallMap = 8
+
+// memberNamed returns the index of a member, -1 if there is none of the name.
+// No structure of the model has more than 64.
+func memberNamed(members []kms.Member, name []byte) int {
 	for i := range members {
 		if members[i].Name == string(name) {
-			return &members[i]
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // list reads a list; nulls in it are dropped, as in all lists of the model.
-func (s *scanner) list(element *kms.Shape, depth int) (any, error) {
+func (s *scanner) list(shape *kms.Shape, depth int) (any, error) {
 	values := []any{}
 	err := s.array(func() error {
-		value, err := s.decodeValue(element, depth+1)
+		if len(values) > shape.MaxElements() {
+			return s.skip(depth + 1)
+		}
+		value, err := s.decodeValue(shape.Element, depth+1)
 		if value != nil {
 			values = append(values, value)
 		}
@@ -132,13 +149,18 @@ func (s *scanner) list(element *kms.Shape, depth int) (any, error) {
 	return values, err
 }
 
-// stringMap reads a map of strings, as encryption contexts are.
+var shapeString = &kms.Shape{Type: kms.String}
+
+// stringMap reads a map of strings, as encryption contexts are. Nothing that an
+// HMAC key can do looks at more than whether they are there.
 func (s *scanner) stringMap() (any, error) {
 	values := map[string]any{}
-	element := &kms.Shape{Type: kms.String}
 	err := s.object(func(name []byte) error {
+		if len(values) > kms.MaxListElements {
+			return s.skip(1)
+		}
 		key := string(name)
-		value, err := s.decodeValue(element, 1)
+		value, err := s.decodeValue(shapeString, 1)
 		if value != nil {
 			values[key] = value
 		}
@@ -174,7 +196,7 @@ func (s *scanner) integer() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, ok := parseInteger(number)
+	n, ok := parseInteger(string(number))
 	if !ok {
 		return nil, serializationError("A member of the request is not an integer of 32 bits.")
 	}
@@ -189,7 +211,7 @@ func (s *scanner) timestamp() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	at, ok := parseEpoch(number)
+	at, ok := parseEpoch(string(number))
 	if !ok {
 		return nil, serializationError("A member of the request is not a time in epoch seconds.")
 	}

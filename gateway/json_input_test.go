@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -24,7 +25,9 @@ func TestDecodeInput(t *testing.T) {
 		"unknown is ignored": {"ListKeys", `{"limit": "x", "X": [{"a": [1, true, null, "s"]}]}`, map[string]any{}},
 		"integer":            {"ListKeys", `{"Limit": 7}`, map[string]any{"Limit": int64(7)}},
 		"whole float":        {"ListKeys", `{"Limit": 1.0e1}`, map[string]any{"Limit": int64(10)}},
-		"last one counts":    {"ListKeys", `{"Limit": 7, "Limit": 8}`, map[string]any{"Limit": int64(8)}},
+		"names have case":    {"ListKeys", `{"limit": 7, "Limit": 8, "LIMIT": 9}`, map[string]any{"Limit": int64(8)}},
+		"escaped name":       {"ListKeys", `{"\u004cimit": 7}`, map[string]any{"Limit": int64(7)}},
+		"unknown twice":      {"ListKeys", `{"x": 7, "x": 8}`, map[string]any{}},
 		"string":             {"EnableKey", `{"KeyId": "a\u00e9\ud83d\ude00\n\ud800x"}`, map[string]any{"KeyId": "aé😀\n�x"}},
 		"blob":               {"GenerateMac", `{"Message": "aGk="}`, map[string]any{"Message": []byte("hi")}},
 		"empty blob":         {"GenerateMac", `{"Message": ""}`, map[string]any{"Message": []byte{}}},
@@ -81,6 +84,11 @@ func TestDecodeInputRefuses(t *testing.T) {
 		"half an escape":         {"EnableKey", `{"KeyId": "\u00`},
 		"deep":                   {"ListKeys", `{"x": ` + repeat("[", 10000) + repeat("]", 10000) + `}`},
 		"malformed unknown":      {"ListKeys", `{"x": tru}`},
+		"twice":                  {"ListKeys", `{"Limit": 7, "Limit": 7}`},
+		"twice, one escaped":     {"ListKeys", `{"Limit": 7, "\u004cimit": 7}`},
+		"twice, one null":        {"ListKeys", `{"Limit": 7, "Limit": null}`},
+		"twice, other null":      {"ListKeys", `{"Limit": null, "Limit": 7}`},
+		"twice in a structure":   {"TagResource", `{"Tags": [{"TagKey": "k", "TagKey": "k"}]}`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -107,7 +115,11 @@ func FuzzDecodeInput(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `{"KeyId":"a","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256","DryRun":true,"GrantTokens":["x"]}`,
 		`{"Tags":[{"TagKey":"a","TagValue":"b"}],"MultiRegion":null}`, `{"ValidTo":1.5e9,"x":[1,-2.5e-3,{"y":"\ud83d\ude00"}]}`,
-		`{"Constraints":{"EncryptionContextSubset":{"a":"b"}}}`, `[`, "{\"\xff\":1}",
+		`{"Constraints":{"EncryptionContextSubset":{"a":"b"}}}`, `[`,
+		`{"KeyId":"a","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256","Mac":"aGk=","x":1,"x":2}`,
+		`{"KeyId":"a","Message":"aGk=","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256","Mac":"aGk="}`,
+		`{"KeyId":"","KeyId":"a","Message":"aGk=","MacAlgorithm":"HMAC_SHA_1","MacAlgorithm":"HMAC_SHA_256","Mac":"aGk="}`,
+		`{"KeyId":"a","Message":"","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256","Mac":"aGk="}`, "{\"\xff\":1}",
 	} {
 		f.Add(seed)
 	}
@@ -128,7 +140,10 @@ func FuzzDecodeInput(f *testing.F) {
 			if err != nil || kms.Validate("VerifyMac", input) != nil {
 				t.Fatalf("the short way took what the long way does not: %q", body)
 			}
-			if input["KeyId"] != m.keyID || input["MacAlgorithm"] != m.algorithm {
+			message, _ := base64.StdEncoding.DecodeString(string(m.message))
+			mac, _ := base64.StdEncoding.DecodeString(string(m.mac))
+			if input["KeyId"] != m.keyID || input["MacAlgorithm"] != m.algorithm ||
+				!reflect.DeepEqual(input["Message"], message) || !reflect.DeepEqual(input["Mac"], mac) {
 				t.Fatalf("the two ways read different things: %q", body)
 			}
 		}
@@ -157,6 +172,29 @@ func TestScanMacLeavesOptionsToTheLongWay(t *testing.T) {
 	}
 	_, ok = scanMac([]byte(`{`+plain+`}`), true)
 	require.False(t, ok, "VerifyMac without a MAC")
+}
+
+// BenchmarkMacInput measures what the fast path of inputs is worth.
+func BenchmarkMacInput(b *testing.B) {
+	body := []byte(`{"KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab","Message":"` +
+		base64.StdEncoding.EncodeToString(make([]byte, 64)) + `","MacAlgorithm":"HMAC_SHA_256"}`)
+	b.Run("scanMac", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, ok := scanMac(body, false); !ok {
+				b.Fatal("refused")
+			}
+		}
+	})
+	b.Run("decodeInput", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			input, err := decodeInput(operationTable["GenerateMac"].members, body)
+			if err != nil || kms.Validate("GenerateMac", input) != nil {
+				b.Fatal("refused")
+			}
+		}
+	})
 }
 
 func TestIsBlobIsBase64(t *testing.T) {

@@ -228,26 +228,26 @@ func (s *scanner) hex4() (rune, bool) {
 	return r, true
 }
 
-// number reads a number and returns it as it is written.
-func (s *scanner) number() (string, error) {
+// number reads a number and returns it as it is written: a part of the buffer.
+func (s *scanner) number() ([]byte, error) {
 	s.space()
 	start := s.pos
 	s.oneOf("-")
 	switch {
 	case s.oneOf("0"): // and no digit after it
 	case s.digits() == 0:
-		return "", errSyntax
+		return nil, errSyntax
 	}
 	if s.oneOf(".") && s.digits() == 0 {
-		return "", errSyntax
+		return nil, errSyntax
 	}
 	if s.oneOf("eE") {
 		s.oneOf("+-")
 		if s.digits() == 0 {
-			return "", errSyntax
+			return nil, errSyntax
 		}
 	}
-	return string(s.data[start:s.pos]), nil
+	return s.data[start:s.pos], nil
 }
 
 func (s *scanner) oneOf(chars string) bool {
