@@ -83,7 +83,13 @@ func (e *endpoint) root() *kms.Client { return e.client("", e.vault.RootToken) }
 // raw makes a call that no SDK would make.
 func (e *endpoint) raw(t *testing.T, operation, body string) (int, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.url, strings.NewReader(body))
+	return e.rawIn(t, "", operation, body)
+}
+
+// rawIn is raw for the endpoint of a folder.
+func (e *endpoint) rawIn(t *testing.T, folder, operation, body string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, e.url+folder, strings.NewReader(body))
 	require.NoError(t, err)
 	request.Header = http.Header{
 		"X-Amz-Target":         {"TrentService." + operation},
@@ -152,6 +158,7 @@ func requireStatus(t *testing.T, err error, status int) {
 }
 
 func TestEndpoint(t *testing.T) {
+	t.Parallel() // with TestTerraform, which mostly waits
 	e := newEndpoint(t)
 	for name, test := range map[string]func(*testing.T, *endpoint){
 		"keys":       testKeys,
@@ -170,6 +177,7 @@ func TestEndpoint(t *testing.T) {
 		"callers":    testCallers,
 		"raw":        testRaw,
 		"last usage": testLastUsage,
+		"terraform":  testTerraform,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, e) })
 	}

@@ -1,0 +1,25 @@
+resource "aws_kms_key" "key" {
+  description              = var.changed ? "Signs invoices" : "Signs orders"
+  key_usage                = "GENERATE_VERIFY_MAC"
+  customer_master_key_spec = "HMAC_384"
+  is_enabled               = var.enabled
+  deletion_window_in_days  = 7
+  tags                     = var.changed ? { team = "billing", stage = "test" } : { team = "payments", old = "yes" }
+}
+
+resource "aws_kms_key" "multi_region" {
+  key_usage                = "GENERATE_VERIFY_MAC"
+  customer_master_key_spec = "HMAC_256"
+  multi_region             = true
+}
+
+data "aws_kms_key" "key" {
+  key_id = aws_kms_key.key.arn
+}
+
+output "key" {
+  value = {
+    "aws_kms_key.key"          = aws_kms_key.key.key_id
+    "aws_kms_key.multi_region" = aws_kms_key.multi_region.key_id
+  }
+}
