@@ -84,13 +84,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 }
 
 func (b *backend) handleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	if req.Operation == logical.UpdateOperation {
-		if name, ok := strings.CutPrefix(req.Path, generateMacPath); ok {
-			return answer(b.generateMac(ctx, req, name, nil))
-		}
-		if name, ok := strings.CutPrefix(req.Path, verifyMacPath); ok {
-			return answer(b.verifyMac(ctx, req, name, nil))
-		}
+	if task, ok := macTaskOf(req.Path); ok && isMacOperation(req.Operation) {
+		return answer(b.serveMac(ctx, req, task))
 	}
 	if err := b.checkFields(req); err != nil {
 		return answer(nil, err)

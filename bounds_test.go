@@ -50,9 +50,9 @@ func mapKeys[V any](m map[logical.Operation]V) func(yield func(logical.Operation
 	}
 }
 
-// boundedMount is a mount in which most of the URLs name something, and whose
-// caller has a grant.
-func boundedMount(t testing.TB) *mount {
+// usedMount is a mount in which most of the URLs of the routes name something,
+// and whose caller has a grant.
+func usedMount(t testing.TB) *mount {
 	t.Helper()
 	m := newMount(t).as("somebody")
 	createKey(t, m, "a")
@@ -143,7 +143,7 @@ func TestEveryFieldIsBounded(t *testing.T) {
 	for name, attack := range attacks {
 		bodies[name] = attack(size)
 	}
-	m := boundedMount(t)
+	m := usedMount(t)
 	for _, o := range boundedOperations(m) {
 		if strings.Contains(o.url, "/alias/") || strings.HasPrefix(o.url, "p/") {
 			continue
@@ -169,7 +169,7 @@ func TestEveryFieldIsBounded(t *testing.T) {
 
 // The name in the URL is a part of the request as well.
 func TestEveryNameIsBounded(t *testing.T) {
-	m := boundedMount(t)
+	m := usedMount(t)
 	for _, o := range boundedOperations(m) {
 		for _, name := range []string{strings.Repeat("a", 32<<10), strings.Repeat("a/", 16<<10) + "a", strings.Repeat("ü", 16<<10)} {
 			requireBounded(t, m, o.op, o.url+name, nil)
@@ -180,7 +180,7 @@ func TestEveryNameIsBounded(t *testing.T) {
 
 // FuzzBounds looks for a request that costs more than its size allows.
 func FuzzBounds(f *testing.F) {
-	operations := boundedOperations(boundedMount(f))
+	operations := boundedOperations(usedMount(f))
 	index := func(url string) int {
 		return slices.IndexFunc(operations, func(o boundedOperation) bool { return o.url == url })
 	}
@@ -206,6 +206,6 @@ func FuzzBounds(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, i int, name string, body []byte) {
 		o := operations[((i%len(operations))+len(operations))%len(operations)]
-		requireBounded(t, boundedMount(t), o.op, o.url+name, body)
+		requireBounded(t, usedMount(t), o.op, o.url+name, body)
 	})
 }

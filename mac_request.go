@@ -382,8 +382,8 @@ func generateFields() map[string]*framework.FieldSchema {
 	}
 	return map[string]*framework.FieldSchema{
 		"message": {
-			Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-			Description: "The message in base64: 1 to 4,096 bytes once decoded.",
+			Type: framework.TypeString, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+			Description: "The message in base64: 1 to 4,096 bytes once decoded. Required unless there is batch_input or messages.",
 		},
 		"mac_algorithm": {
 			Type: framework.TypeString, Required: true, AllowedValues: allowed,
@@ -399,7 +399,7 @@ func generateFields() map[string]*framework.FieldSchema {
 			Description: "Instead of message, a list of up to 10,000 objects: message, for verify-mac mac, and an optional reference.",
 		},
 		"messages": {
-			Type:        framework.TypeSlice,
+			Type:        framework.TypeCommaStringSlice,
 			Description: "Instead of message, up to 10,000 messages: a list, or one string separated by commas.",
 		},
 	}
@@ -408,11 +408,11 @@ func generateFields() map[string]*framework.FieldSchema {
 func verifyFields() map[string]*framework.FieldSchema {
 	return merge(generateFields(), map[string]*framework.FieldSchema{
 		"mac": {
-			Type: framework.TypeString, Required: true,
-			Description: "The MAC in base64: 1 to 6,144 bytes once decoded.",
+			Type:        framework.TypeString,
+			Description: "The MAC in base64: 1 to 6,144 bytes once decoded. Required with message.",
 		},
 		"macs": {
-			Type:        framework.TypeSlice,
+			Type:        framework.TypeCommaStringSlice,
 			Description: "With messages: their MACs, a list, or one string separated by commas.",
 		},
 	})

@@ -106,12 +106,8 @@ func (b *backend) pathGrants() []*framework.Path {
 			HelpSynopsis:    "Give up a grant (RetireGrant).",
 			HelpDescription: strings.TrimSpace(revokeGrantHelp),
 		},
-		b.granted("generate-mac", opGenerateMac, generateFields(), generateSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
-			return b.generateMac(ctx, req, name, b.requireGrant(ctx, req, opGenerateMac))
-		}),
-		b.granted("verify-mac", opVerifyMac, verifyFields(), verifySchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
-			return b.verifyMac(ctx, req, name, b.requireGrant(ctx, req, opVerifyMac))
-		}),
+		grantedOperations("generate-mac", generateFields(), b.macOperations("mac-granted", "Do generate-mac with a key that a grant lets the caller use.", generateSchema())),
+		grantedOperations("verify-mac", verifyFields(), b.macOperations("mac-granted", "Do verify-mac with a key that a grant lets the caller use.", verifySchema())),
 		b.granted("describe-key", "DescribeKey", nil, metadataSchema(), b.describeGranted),
 		b.granted("create-grant", "CreateGrant", createFields, createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 			// As in KMS, a grantee cannot allow others more than it may itself.
@@ -124,26 +120,30 @@ func (b *backend) pathGrants() []*framework.Path {
 // granted is the path of an operation for those whom a grant allows it. To
 // everybody else it looks the same, whether or not there is such a key.
 func (b *backend) granted(name, operation string, fields, schema map[string]*framework.FieldSchema, handler func(context.Context, *logical.Request, *framework.FieldData, string) (*logical.Response, error)) *framework.Path {
+	return grantedOperations(name, fields, map[logical.Operation]framework.OperationHandler{
+		logical.UpdateOperation: &framework.PathOperation{
+			Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				key := d.Get("key").(string)
+				if err := b.mayTry(ctx, req, key, b.requireGrant(ctx, req, operation)); err != nil {
+					return nil, err
+				}
+				return handler(ctx, req, d, key)
+			},
+			Summary:   "Do " + name + " with a key that a grant lets the caller use.",
+			Responses: responds(200, "OK", schema),
+		},
+	})
+}
+
+func grantedOperations(name string, fields map[string]*framework.FieldSchema, operations map[logical.Operation]framework.OperationHandler) *framework.Path {
 	verb, suffix, _ := strings.Cut(name, "-")
 	return &framework.Path{
-		Pattern: `granted/` + name + `/(?P<key>.+)`,
+		Pattern: grantedPath + name + `/(?P<key>.+)`,
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationVerb: verb, OperationSuffix: suffix + "-granted",
 		},
-		Fields: merge(macKeyField(), fields),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					key := d.Get("key").(string)
-					if err := b.mayTry(ctx, req, operation, key); err != nil {
-						return nil, err
-					}
-					return handler(ctx, req, d, key)
-				},
-				Summary:   "Do " + name + " with a key that a grant lets the caller use.",
-				Responses: responds(200, "OK", schema),
-			},
-		},
+		Fields:          merge(macKeyField(), fields),
+		Operations:      operations,
 		HelpSynopsis:    "Do " + name + " with a key that a grant lets the caller use.",
 		HelpDescription: strings.TrimSpace(grantedHelp),
 	}
@@ -151,7 +151,7 @@ func (b *backend) granted(name, operation string, fields, schema map[string]*fra
 
 // mayTry hides from those without a grant which keys there are, whatever else
 // is wrong with the request.
-func (b *backend) mayTry(ctx context.Context, req *logical.Request, operation, name string) error {
+func (b *backend) mayTry(ctx context.Context, req *logical.Request, name string, authorize func(*liveKey) error) error {
 	k, err := b.readable(ctx, req.Storage, name, b.now())
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (b *backend) mayTry(ctx context.Context, req *logical.Request, operation, n
 	if k == nil {
 		return logical.ErrPermissionDenied
 	}
-	return b.requireGrant(ctx, req, operation)(k)
+	return authorize(k)
 }
 
 // requireGrant returns a check that the caller's entity has one grant for all
@@ -496,5 +496,5 @@ Paths below granted/ do what the operation does, for callers whose entity has a
 grant for it on that key, and are forbidden for all others. One policy opens
 them for everybody:
 
-    path "kms/granted/*" { capabilities = ["update"] }
+    path "kms/granted/*" { capabilities = ["update", "patch"] }
 `

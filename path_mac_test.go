@@ -437,3 +437,39 @@ func FuzzMacRequest(f *testing.F) {
 		require.Contains(t, allowed, exceptionType(t, resp, err), fmt.Sprint(resp.Data))
 	})
 }
+
+// A PATCH is a POST that Vault passes on in one round trip.
+func TestPatchIsAnsweredAsUpdate(t *testing.T) {
+	t.Parallel()
+	m := usedMount(t)
+	write(t, m, "create-grant/p/a", fields{"grantee_principal": "somebody", "operations": "GenerateMac"})
+	mac := macOf(t, m, "a", "m")
+	batch := fields{"mac_algorithm": "HMAC_SHA_256", "messages": []any{b64("m"), "!"}}
+	tests := []struct {
+		path string
+		data fields
+	}{
+		{"generate-mac/a", macFields("m")},
+		{"generate-mac/alias/x", macFields("m")},
+		{"generate-mac/a", batch},
+		{"generate-mac/none", macFields("m")},
+		{"generate-mac/a", fields{"unknown": 1}},
+		{"verify-mac/a", verifyFieldsOf("m", mac)},
+		{"verify-mac/a", verifyFieldsOf("m", b64("wrong"))},
+		{"granted/generate-mac/a", macFields("m")},
+		{"granted/generate-mac/p/a", batch},
+		{"granted/verify-mac/alias/x", verifyFieldsOf("m", mac)},
+		{"granted/verify-mac/p/a", verifyFieldsOf("m", mac)}, // not granted
+		{"granted/generate-mac/none", macFields("m")},
+	}
+	for _, test := range tests {
+		update, updateErr := request(t, m, logical.UpdateOperation, test.path, test.data)
+		patch, patchErr := request(t, m, logical.PatchOperation, test.path, test.data)
+		require.Equal(t, update, patch, test.path)
+		require.Equal(t, updateErr, patchErr, test.path)
+	}
+	for _, path := range []string{"keys/a", "aliases/x", "config", "tag-resource/a", "granted/describe-key/a", "granted/create-grant/a", "encrypt/a"} {
+		_, err := request(t, m, logical.PatchOperation, path, nil)
+		require.ErrorIs(t, err, logical.ErrUnsupportedOperation, path)
+	}
+}

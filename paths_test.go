@@ -95,8 +95,7 @@ func TestRoutes(t *testing.T) {
 // pathOperations calls visit for each operation of each path, by an URL of it.
 func pathOperations(t *testing.T, visit func(t *testing.T, m *mount, op logical.Operation, url string, path *framework.Path)) {
 	t.Helper()
-	m := newMount(t)
-	createKey(t, m, "a")
+	m := usedMount(t)
 	seen := map[string]bool{}
 	for _, route := range routes {
 		path := m.b.Route(route.url)
@@ -277,7 +276,7 @@ func TestOpenAPI(t *testing.T) {
 	paths := document["paths"].(fields)
 	methods := map[logical.Operation]string{
 		logical.ReadOperation: "get", logical.ListOperation: "get", logical.UpdateOperation: "post",
-		logical.CreateOperation: "post", logical.DeleteOperation: "delete",
+		logical.CreateOperation: "post", logical.DeleteOperation: "delete", logical.PatchOperation: "patch",
 	}
 	wanted := map[string]bool{}
 	for _, path := range m.b.Paths {
@@ -306,6 +305,25 @@ func TestOpenAPI(t *testing.T) {
 		}
 	}
 	require.Empty(t, slices.Collect(maps.Keys(wanted)), "these are not in the document")
+}
+
+// A program made from the document can send one message, or a batch.
+func TestOpenAPIOfMacs(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	document := do(t, m, logical.HelpOperation, "", fields{"requestResponsePrefix": "kms"})["openapi"].(fields)
+	schemas := document["components"].(fields)["schemas"].(fields)
+	for _, name := range []string{"KmsHmacGenerateMacRequest", "KmsHmacVerifyMacRequest", "KmsHmacGenerateMacInOneRoundTripRequest", "KmsHmacVerifyMacGrantedRequest"} {
+		require.Contains(t, schemas, name)
+		schema := schemas[name].(fields)
+		require.Equal(t, []any{"mac_algorithm"}, schema["required"], name)
+		for _, list := range []string{"messages", "macs"} {
+			if field, ok := schema["properties"].(fields)[list].(fields); ok {
+				require.Equal(t, "array", field["type"])
+				require.Equal(t, fields{"type": "string"}, field["items"], "%s of %s", list, name)
+			}
+		}
+	}
 }
 
 func requireAnswerSchema(t *testing.T, name string, operation fields) {

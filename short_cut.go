@@ -101,7 +101,8 @@ func (x *exchange) addTexts(resp *pb.Response) {
 }
 
 func isMacPath(path string) bool {
-	return strings.HasPrefix(path, generateMacPath) || strings.HasPrefix(path, verifyMacPath)
+	_, ok := macTaskOf(path)
+	return ok
 }
 
 // flatObject decodes a JSON object, written without spaces as Vault writes it,

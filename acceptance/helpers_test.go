@@ -166,6 +166,9 @@ func call(ctx context.Context, server *testvault.Server, token, method, path str
 			return answer{}, err
 		}
 		content = bytes.NewReader(encoded)
+		if method == http.MethodPatch {
+			contentType = "application/merge-patch+json"
+		}
 	}
 	req, err := http.NewRequestWithContext(ctx, method, server.Address+"/v1/"+path, content)
 	if err != nil {
