@@ -33,11 +33,21 @@ type backend struct {
 // Factory makes a backend for Vault. It touches neither storage nor Vault's
 // system view: Vault also calls it to ask for the version, without either.
 func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-	b := newBackend()
-	if err := b.Setup(ctx, conf); err != nil {
-		return nil, err
+	return FactoryAt(time.Now)(ctx, conf)
+}
+
+// FactoryAt returns a Factory of backends for which now is the only source of
+// time, for programs in which tests move the clock. now is called by several
+// goroutines at once.
+func FactoryAt(now func() time.Time) logical.Factory {
+	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+		b := newBackend()
+		b.now = now
+		if err := b.Setup(ctx, conf); err != nil {
+			return nil, err
+		}
+		return b, nil
 	}
-	return b, nil
 }
 
 func newBackend() *backend {

@@ -26,28 +26,41 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-kms-hmac/gateway"
+	"vault-plugin-secrets-kms-hmac/internal/dev"
 	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
 // These tests drive the endpoint with AWS's own SDK against a real Vault that
-// runs the real engine.
+// runs the real engine. Those that need nothing of Vault's, like policies, also
+// run against the engine in memory: kms-gateway -dev.
 
 const (
 	account = "111122223333"
 	arnBase = "arn:aws:kms:us-east-1:" + account + ":"
 )
 
-// endpoint is a Vault server with an endpoint before it.
+// endpoint is an endpoint with what stands behind it.
 type endpoint struct {
-	vault *testvault.Server
+	vault *testvault.Server // nil if it is the engine in memory
 	url   string
+	token string // which may do everything
 }
 
 // newEndpoint starts a Vault server and an endpoint for the time of a test.
 func newEndpoint(t *testing.T) *endpoint {
 	t.Helper()
 	vault := testvault.RunEngine(t, "", "kms")
-	return &endpoint{vault, serve(t, vault.Address)}
+	return &endpoint{vault, serve(t, vault.Address), vault.RootToken}
+}
+
+// newDevEndpoint starts an endpoint with the engine in memory.
+func newDevEndpoint(t *testing.T) *endpoint {
+	t.Helper()
+	engine, err := dev.New(nil)
+	require.NoError(t, err)
+	server := httptest.NewServer(engine.Handler(handler(t, engine.Vault())))
+	t.Cleanup(server.Close)
+	return &endpoint{nil, server.URL, ""}
 }
 
 // serve serves an endpoint before the Vault server at an address, for the time
@@ -58,14 +71,19 @@ func serve(t *testing.T, address string) string {
 	// their time.
 	vault, err := gateway.NewVault(address, "", time.Minute)
 	require.NoError(t, err)
+	server := httptest.NewServer(handler(t, vault))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func handler(t *testing.T, vault *gateway.Vault) http.Handler {
+	t.Helper()
 	g, err := gateway.New(gateway.Config{
 		Vault: vault, Mount: "kms", MaxBody: 1 << 20, MaxConcurrency: 4096,
 		ARNs: gateway.ARNs{Partition: "aws", Region: "us-east-1", Account: account},
 	})
 	require.NoError(t, err)
-	server := httptest.NewServer(gateway.Handler(g, nil))
-	t.Cleanup(server.Close)
-	return server.URL
+	return gateway.Handler(g, nil)
 }
 
 // client returns an unmodified SDK client whose session token is a Vault token.
@@ -78,7 +96,7 @@ func (e *endpoint) client(folder, token string) *kms.Client {
 	})
 }
 
-func (e *endpoint) root() *kms.Client { return e.client("", e.vault.RootToken) }
+func (e *endpoint) root() *kms.Client { return e.client("", e.token) }
 
 // raw makes a call that no SDK would make.
 func (e *endpoint) raw(t *testing.T, operation, body string) (int, string) {
@@ -93,7 +111,7 @@ func (e *endpoint) rawIn(t *testing.T, folder, operation, body string) (int, str
 	require.NoError(t, err)
 	request.Header = http.Header{
 		"X-Amz-Target":         {"TrentService." + operation},
-		"X-Amz-Security-Token": {e.vault.RootToken},
+		"X-Amz-Security-Token": {e.token},
 		"Authorization":        {"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261122/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"},
 	}
 	response, err := http.DefaultClient.Do(request)
@@ -157,32 +175,49 @@ func requireStatus(t *testing.T, err error, status int) {
 	require.Equal(t, status, response.HTTPStatusCode())
 }
 
+// conformance is what every KMS of this project does, whatever is behind it.
+var conformance = map[string]func(*testing.T, *endpoint){
+	"keys":       testKeys,
+	"macs":       testMacs,
+	"states":     testStates,
+	"missing":    testMissing,
+	"aliases":    testAliases,
+	"tags":       testTags,
+	"policies":   testPolicies,
+	"import":     testImport,
+	"grants":     testGrants,
+	"refused":    testRefused,
+	"lists":      testLists,
+	"folders":    testFolders,
+	"raw":        testRaw,
+	"last usage": testLastUsage,
+	"terraform":  testTerraform,
+}
+
+// onVault is what Vault is needed for.
+var onVault = map[string]func(*testing.T, *endpoint){
+	"granted":        testGranted,
+	"folders denied": testFoldersDenied,
+	"denied":         testDenied,
+	"callers":        testCallers,
+}
+
+func (e *endpoint) run(t *testing.T, tests map[string]func(*testing.T, *endpoint)) {
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) { test(t, e) })
+	}
+}
+
 func TestEndpoint(t *testing.T) {
 	t.Parallel() // with TestTerraform, which mostly waits
 	e := newEndpoint(t)
-	for name, test := range map[string]func(*testing.T, *endpoint){
-		"keys":       testKeys,
-		"macs":       testMacs,
-		"states":     testStates,
-		"missing":    testMissing,
-		"aliases":    testAliases,
-		"tags":       testTags,
-		"policies":   testPolicies,
-		"import":     testImport,
-		"grants":     testGrants,
-		"refused":    testRefused,
-		"lists":      testLists,
-		"folders":    testFolders,
-		"denied":     testDenied,
-		"callers":    testCallers,
-		"raw":        testRaw,
-		"last usage": testLastUsage,
-		"terraform":  testTerraform,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, e) })
-	}
+	e.run(t, conformance)
+	e.run(t, onVault)
 	testSealed(t, e) // last: it ends the server's service
 }
+
+// TestDev is TestEndpoint against kms-gateway -dev.
+func TestDev(t *testing.T) { newDevEndpoint(t).run(t, conformance) }
 
 func testKeys(t *testing.T, e *endpoint) {
 	c, ctx := e.root(), t.Context()
@@ -555,14 +590,21 @@ func testImport(t *testing.T, e *endpoint) {
 }
 
 // entityToken makes a Vault entity with a token of its own and no policy but
-// the one that opens the granted paths.
+// the one that opens the granted paths. In memory the token alone says who calls.
 func (e *endpoint) entityToken(t *testing.T, name string) (entity, token string) {
 	t.Helper()
+	if e.vault == nil {
+		return name, name
+	}
 	root := e.vault.Client()
-	require.NoError(t, root.Sys().EnableAuthWithOptions("userpass", &api.EnableAuthOptions{Type: "userpass"}))
+	auths, err := root.Sys().ListAuth()
+	require.NoError(t, err)
+	if auths["userpass/"] == nil {
+		require.NoError(t, root.Sys().EnableAuthWithOptions("userpass", &api.EnableAuthOptions{Type: "userpass"}))
+	}
 	require.NoError(t, e.vault.WritePolicy(t.Context(), "granted", `path "kms/granted/*" { capabilities = ["update"] }
 path "kms/retire-grant" { capabilities = ["update"] }`))
-	_, err := root.Logical().Write("auth/userpass/users/"+name, map[string]any{"password": "p", "token_policies": "granted"})
+	_, err = root.Logical().Write("auth/userpass/users/"+name, map[string]any{"password": "p", "token_policies": "granted"})
 	require.NoError(t, err)
 	login, err := e.vault.ClientWithToken("").Logical().Write("auth/userpass/login/"+name, map[string]any{"password": "p"})
 	require.NoError(t, err)
@@ -572,12 +614,9 @@ path "kms/retire-grant" { capabilities = ["update"] }`))
 func testGrants(t *testing.T, e *endpoint) {
 	c, ctx := e.root(), t.Context()
 	id, arn := create(t, c)
-	entity, token := e.entityToken(t, "grantee")
+	entity, token := e.entityToken(t, "retiree")
 	principal := aws.String("arn:aws:iam::" + account + ":user/" + entity)
-	grantee := e.client("", token)
-
-	_, err := generate(grantee, id, []byte("x"))
-	requireCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+account+":user/AKIDEXAMPLE is not authorized to perform: kms:GenerateMac on resource: "+arn+" because no identity-based policy allows the kms:GenerateMac action")
+	retiree := e.client("", token)
 
 	input := &kms.CreateGrantInput{
 		KeyId: &id, GranteePrincipal: principal, RetiringPrincipal: principal, Name: aws.String("n"),
@@ -589,20 +628,6 @@ func testGrants(t *testing.T, e *endpoint) {
 	again, err := c.CreateGrant(ctx, input)
 	require.NoError(t, err)
 	require.Equal(t, *grant.GrantId, *again.GrantId)
-
-	out, err := generate(grantee, id, []byte("x"))
-	require.NoError(t, err)
-	own, err := generate(c, id, []byte("x"))
-	require.NoError(t, err)
-	require.Equal(t, own.Mac, out.Mac)
-	_, err = grantee.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: &id, Message: []byte("x"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256, GrantTokens: []string{*grant.GrantToken}})
-	require.NoError(t, err)
-	_, err = grantee.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &id, GrantTokens: []string{*grant.GrantToken}})
-	require.NoError(t, err)
-	_, err = grantee.VerifyMac(ctx, &kms.VerifyMacInput{KeyId: &id, Message: []byte("x"), Mac: own.Mac, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, GrantTokens: []string{"nonsense"}})
-	require.Error(t, err)
-	_, err = verify(grantee, id, []byte("x"), own.Mac)
-	requireCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+account+":user/AKIDEXAMPLE is not authorized to perform: kms:VerifyMac on resource: "+arn+" because no identity-based policy allows the kms:VerifyMac action")
 
 	list, err := c.ListGrants(ctx, &kms.ListGrantsInput{KeyId: &arn, GranteePrincipal: principal})
 	require.NoError(t, err)
@@ -619,16 +644,10 @@ func testGrants(t *testing.T, e *endpoint) {
 	require.NoError(t, err)
 	require.Len(t, retirable.Grants, 1)
 
-	_, err = grantee.RetireGrant(ctx, &kms.RetireGrantInput{KeyId: &arn, GrantId: grant.GrantId})
+	_, err = retiree.RetireGrant(ctx, &kms.RetireGrantInput{KeyId: &arn, GrantId: grant.GrantId})
 	require.NoError(t, err)
-	_, err = generate(grantee, id, []byte("x"))
-	require.Error(t, err)
 	second, err := c.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: principal, Operations: []types.GrantOperation{types.GrantOperationVerifyMac}})
 	require.NoError(t, err)
-	_, err = verify(grantee, id, []byte("x"), own.Mac)
-	require.NoError(t, err)
-	_, err = verify(grantee, id, []byte("x"), []byte("wrong"))
-	requireTyped[types.KMSInvalidMacException](t, err, "")
 	_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: &id, GrantId: second.GrantId})
 	require.NoError(t, err)
 	_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: &id, GrantId: second.GrantId})
@@ -644,6 +663,49 @@ func testGrants(t *testing.T, e *endpoint) {
 	input.Constraints = &types.GrantConstraints{SourceArn: aws.String("arn:aws:rds:us-east-1:" + account + ":db:x")}
 	_, err = c.CreateGrant(ctx, input)
 	requireTyped[types.UnsupportedOperationException](t, err, "SourceArn is not supported.")
+}
+
+// testGranted: a grant to an entity without a policy on the key allows what it
+// says, until it is retired.
+func testGranted(t *testing.T, e *endpoint) {
+	c, ctx := e.root(), t.Context()
+	id, arn := create(t, c)
+	entity, token := e.entityToken(t, "grantee")
+	principal := aws.String("arn:aws:iam::" + account + ":user/" + entity)
+	grantee := e.client("", token)
+
+	_, err := generate(grantee, id, []byte("x"))
+	requireCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+account+":user/AKIDEXAMPLE is not authorized to perform: kms:GenerateMac on resource: "+arn+" because no identity-based policy allows the kms:GenerateMac action")
+
+	grant, err := c.CreateGrant(ctx, &kms.CreateGrantInput{
+		KeyId: &id, GranteePrincipal: principal, RetiringPrincipal: principal,
+		Operations: []types.GrantOperation{types.GrantOperationGenerateMac, types.GrantOperationDescribeKey},
+	})
+	require.NoError(t, err)
+	out, err := generate(grantee, id, []byte("x"))
+	require.NoError(t, err)
+	own, err := generate(c, id, []byte("x"))
+	require.NoError(t, err)
+	require.Equal(t, own.Mac, out.Mac)
+	_, err = grantee.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: &id, Message: []byte("x"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256, GrantTokens: []string{*grant.GrantToken}})
+	require.NoError(t, err)
+	_, err = grantee.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &id, GrantTokens: []string{*grant.GrantToken}})
+	require.NoError(t, err)
+	_, err = grantee.VerifyMac(ctx, &kms.VerifyMacInput{KeyId: &id, Message: []byte("x"), Mac: own.Mac, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, GrantTokens: []string{"nonsense"}})
+	require.Error(t, err)
+	_, err = verify(grantee, id, []byte("x"), own.Mac)
+	requireCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+account+":user/AKIDEXAMPLE is not authorized to perform: kms:VerifyMac on resource: "+arn+" because no identity-based policy allows the kms:VerifyMac action")
+
+	_, err = grantee.RetireGrant(ctx, &kms.RetireGrantInput{KeyId: &arn, GrantId: grant.GrantId})
+	require.NoError(t, err)
+	_, err = generate(grantee, id, []byte("x"))
+	require.Error(t, err)
+	_, err = c.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: principal, Operations: []types.GrantOperation{types.GrantOperationVerifyMac}})
+	require.NoError(t, err)
+	_, err = verify(grantee, id, []byte("x"), own.Mac)
+	require.NoError(t, err)
+	_, err = verify(grantee, id, []byte("x"), []byte("wrong"))
+	requireTyped[types.KMSInvalidMacException](t, err, "")
 }
 
 // testRefused: what KMS answers for an HMAC key to operations that are not for
@@ -772,7 +834,7 @@ func testRefused(t *testing.T, e *endpoint) {
 
 func testLists(t *testing.T, e *endpoint) {
 	ctx := t.Context()
-	c := e.client("/lists", e.vault.RootToken)
+	c := e.client("/lists", e.token)
 	want := map[string]bool{}
 	for i := range 7 {
 		id, _ := create(t, c)
@@ -806,17 +868,22 @@ func testLists(t *testing.T, e *endpoint) {
 	requireTyped[types.InvalidMarkerException](t, err, "")
 }
 
+// team returns a client of a folder whose token may do everything there and
+// nothing elsewhere, if there are policies.
+func (e *endpoint) team(t *testing.T, folder, name string) *kms.Client {
+	t.Helper()
+	token := e.token
+	if e.vault != nil {
+		token = e.vault.TokenFor(t, name, strings.ReplaceAll(`path "kms/+/TEAM/*" { capabilities = ["create", "read", "update", "delete", "list"] }
+path "kms/+/alias/TEAM/*" { capabilities = ["read", "update"] }`, "TEAM", name))
+	}
+	return e.client(folder, token)
+}
+
 // testFolders: a folder is a client's whole KMS.
 func testFolders(t *testing.T, e *endpoint) {
 	ctx := t.Context()
-	policy := func(team string) string {
-		return strings.ReplaceAll(`path "kms/+/TEAM/*" { capabilities = ["create", "read", "update", "delete", "list"] }
-path "kms/+/alias/TEAM/*" { capabilities = ["read", "update"] }`, "TEAM", team)
-	}
-	payments := e.client("/payments", e.vault.TokenFor(t, "payments", policy("payments")))
-	orders := e.client("/orders/", e.vault.TokenFor(t, "orders", policy("orders")))
-	intruder := e.client("/payments", e.vault.TokenFor(t, "orders", policy("orders")))
-
+	payments, orders := e.team(t, "/payments", "payments"), e.team(t, "/orders/", "orders")
 	id, arn := create(t, payments)
 	for _, c := range []*kms.Client{payments, orders} {
 		key, _ := create(t, c)
@@ -835,14 +902,20 @@ path "kms/+/alias/TEAM/*" { capabilities = ["read", "update"] }`, "TEAM", team)
 	for _, name := range []string{id, arn} {
 		_, err := generate(orders, name, []byte("x"))
 		requireTyped[types.NotFoundException](t, err, "Key '"+arn+"' does not exist")
-		_, err = generate(intruder, name, []byte("x"))
-		var denied *smithy.GenericAPIError
-		require.ErrorAs(t, err, &denied)
-		require.Equal(t, "AccessDeniedException", denied.Code)
 	}
 	out, err := generate(e.root(), "payments/"+id, []byte("x"))
 	require.NoError(t, err)
 	require.Equal(t, arnBase+"key/payments/"+id, *out.KeyId)
+}
+
+// testFoldersDenied: the folder in the URL opens nothing that the token may not.
+func testFoldersDenied(t *testing.T, e *endpoint) {
+	id, arn := create(t, e.team(t, "/payments", "payments"))
+	intruder := e.team(t, "/payments", "orders")
+	for _, name := range []string{id, arn} {
+		_, err := generate(intruder, name, []byte("x"))
+		require.True(t, isCode(err, "AccessDeniedException"), "%v", err)
+	}
 }
 
 func testDenied(t *testing.T, e *endpoint) {

@@ -31,6 +31,7 @@ type options struct {
 	shutdownTimeout         time.Duration
 	logLevel                slog.Level
 	version                 bool
+	dev                     devOptions
 }
 
 func newOptions(output io.Writer) *options {
@@ -43,6 +44,7 @@ func newOptions(output io.Writer) *options {
   kms-gateway [flags]               serve
   kms-gateway credentials [flags]   print the Vault token as AWS credentials (a credential_process)
   kms-gateway audit [flags]         count who used which key, from the audit logs of Vault
+  kms-gateway -dev [flags]          serve from memory, without Vault: for tests, no place for real keys
 
 Vault's address and TLS come from the environment, as for the vault command: VAULT_ADDR, VAULT_CACERT, ...
 
@@ -69,6 +71,7 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after SIGTERM")
 	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug, info (a line for each call), warn, error")
+	o.dev.register(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return o
 }
@@ -81,16 +84,15 @@ func (o *options) parse(args []string) error {
 		fmt.Fprintf(o.flags.Output(), "kms-gateway: unexpected argument %q\n", o.flags.Arg(0))
 		return errUsage
 	}
+	if err := o.dev.check(o); err != nil {
+		fmt.Fprintln(o.flags.Output(), "kms-gateway:", err)
+		return errUsage
+	}
 	return nil
 }
 
-// gateway returns the gateway that the flags ask for.
-func (o *options) gateway(log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
-	vault, err := gateway.NewVault(o.vaultAddr, o.namespace, o.timeout)
-	if err != nil {
-		return nil, err
-	}
-	vault.SetVersion(versionText())
+// gateway returns the gateway that the flags ask for, in front of a Vault.
+func (o *options) gateway(vault *gateway.Vault, log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
 	return gateway.New(gateway.Config{
 		Vault:          vault,
 		Mount:          o.mount,

@@ -36,17 +36,35 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g, err := o.gateway(log, registry)
+	vault, wrap, err := o.vault(ctx, logTo)
+	if err != nil {
+		return err
+	}
+	g, err := o.gateway(vault, log, registry)
 	if err != nil {
 		return err
 	}
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	servers, err := o.servers(g, metrics, log)
+	servers, err := o.servers(g, wrap, metrics, log)
 	if err != nil {
 		return err
 	}
 	defer reloadOnHangup(servers, log)()
 	return runServers(ctx, servers, o.shutdownTimeout, log)
+}
+
+// vault returns the Vault that the flags ask for, and what goes around the
+// handler of KMS.
+func (o *options) vault(ctx context.Context, logTo io.Writer) (*gateway.Vault, func(http.Handler) http.Handler, error) {
+	if o.dev.on {
+		return o.dev.vault(ctx, logTo)
+	}
+	vault, err := gateway.NewVault(o.vaultAddr, o.namespace, o.timeout)
+	if err != nil {
+		return nil, nil, err
+	}
+	vault.SetVersion(versionText())
+	return vault, func(h http.Handler) http.Handler { return h }, nil
 }
 
 // listening is a server with its listener.
@@ -56,13 +74,13 @@ type listening struct {
 }
 
 // servers opens the listeners: one, or two where metrics have their own.
-func (o *options) servers(g *gateway.Gateway, metrics http.Handler, log *slog.Logger) ([]listening, error) {
+func (o *options) servers(g *gateway.Gateway, wrap func(http.Handler) http.Handler, metrics http.Handler, log *slog.Logger) ([]listening, error) {
 	config := o.serverConfig(log)
 	if o.metricsListen == "" {
-		kms, err := listen(o.listen, gateway.Handler(g, metrics), config)
+		kms, err := listen(o.listen, wrap(gateway.Handler(g, metrics)), config)
 		return []listening{kms}, err
 	}
-	kms, err := listen(o.listen, gateway.Handler(g, nil), config)
+	kms, err := listen(o.listen, wrap(gateway.Handler(g, nil)), config)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
+)
+
+func TestDev(t *testing.T) {
+	t.Setenv("VAULT_ADDR", "http://127.0.0.1:1") // nobody: it must not be asked
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(keys, []byte(`{"keys":[{"key_id":"k","aliases":["alias/a"]}]}`), 0o600))
+	p := start(t, 1, "-dev", "-dev-keys", keys, "-dev-clock", "2026-01-02T03:04:05Z")
+	status, text, err := enableKey(t, http.DefaultClient, "http://"+p.addresses[0])
+	require.NoError(t, err)
+	require.Equal(t, 200, status, text)
+	response, err := http.Get("http://" + p.addresses[0] + "/dev/clock")
+	require.NoError(t, err)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"now":"2026-01-02T03:04:05Z","fixed":true}`, string(body))
+}
+
+func TestDevUsage(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(keys, []byte(`{"keys":[{"key_spec":"RSA_2048"}]}`), 0o600))
+	for refusal, args := range map[string][]string{
+		"for -dev":           {"-dev-clock", "2026-01-02T03:04:05Z"},
+		"no -vault-addr":     {"-dev", "-vault-addr", "http://127.0.0.1:1"},
+		"-mount":             {"-dev", "-mount", "other"},
+		"is not loopback":    {"-dev", "-listen", "0.0.0.0:0"},
+		`":0" is not`:        {"-dev", "-listen", ":0"},
+		"\"[::]:0\" is not":  {"-dev", "-listen", "[::]:0"},
+		"\"example:0\" is":   {"-dev", "-listen", "example:0"},
+		"parsing time":       {"-dev", "-dev-clock", "today"},
+		"no such file":       {"-dev", "-dev-keys", filepath.Join(t.TempDir(), "none")},
+		"must be one of":     {"-dev", "-dev-keys", keys},
+		"years from 1970":    {"-dev", "-dev-clock", "0001-01-01T00:00:00Z"},
+		"invalid character ": {"-dev", "-dev-keys", "dev_test.go"},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), append([]string{"-listen", "127.0.0.1:0"}, args...), io.Discard, &out)
+		require.Error(t, err)
+		require.Contains(t, out.String()+err.Error(), refusal)
+	}
+	for _, address := range []string{"127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"} {
+		require.True(t, isLoopback(address), address)
+	}
+	start(t, 1, "-dev", "-listen", "0.0.0.0:0", "-dev-allow-remote")
+
+	ended, end := context.WithCancel(t.Context())
+	end()
+	var out bytes.Buffer
+	require.NoError(t, run(ended, []string{"-dev", "-listen", "127.0.0.1:0", "-log-level", "error"}, io.Discard, &out))
+	require.Equal(t, devWarning, out.String(), "at every level of the log")
+}
+
+// BenchmarkDev measures what it costs to have a KMS in tests: the time from the
+// start of the process until it answers, and the memory that it then has, after
+// a call and with ten keys.
+func BenchmarkDev(b *testing.B) {
+	program, err := testvault.Build(b.Context(), testvault.GatewayPackage)
+	require.NoError(b, err)
+	keys := filepath.Join(b.TempDir(), "keys.json")
+	seed := `{"keys":[{"key_id":"k"}` + strings.Repeat(`,{}`, 9) + `]}`
+	require.NoError(b, os.WriteFile(keys, []byte(seed), 0o600))
+	var memory float64
+	for b.Loop() {
+		memory += startDev(b, program, "-dev-keys", keys)
+	}
+	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ready-ms")
+	b.ReportMetric(memory/float64(b.N), "MB")
+}
+
+// startDev starts a process, waits until it answers a call, and ends it. It
+// returns its memory in megabytes, zero where that is not known.
+func startDev(b *testing.B, program string, args ...string) (megabytes float64) {
+	b.Helper()
+	b.StopTimer()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	address := listener.Addr().String()
+	require.NoError(b, listener.Close())
+	cmd := exec.Command(program, append([]string{"-dev", "-listen", address}, args...)...)
+	b.StartTimer()
+	require.NoError(b, cmd.Start())
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		connection, err := net.Dial("tcp", address)
+		if err == nil {
+			connection.Close()
+			break
+		}
+		require.True(b, time.Now().Before(deadline), "it does not start")
+		time.Sleep(time.Millisecond)
+	}
+	request, err := http.NewRequest(http.MethodPost, "http://"+address, strings.NewReader(`{"KeyId":"k","Message":"eA==","MacAlgorithm":"HMAC_SHA_256"}`))
+	require.NoError(b, err)
+	request.Header = http.Header{
+		"X-Amz-Target":  {"TrentService.GenerateMac"},
+		"Authorization": {"AWS4-HMAC-SHA256 Credential=A/20261122/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"},
+	}
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(b, err)
+	b.StopTimer()
+	response.Body.Close()
+	require.Equal(b, 200, response.StatusCode)
+	if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)); err == nil {
+		_, rest, _ := strings.Cut(string(status), "VmHWM:")
+		var kilobytes float64
+		_, err := fmt.Sscanf(rest, "%f kB", &kilobytes)
+		require.NoError(b, err)
+		megabytes = kilobytes / 1000
+	}
+	require.NoError(b, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	b.StartTimer()
+	return megabytes
+}
