@@ -5,15 +5,19 @@ package kmshmac
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/cryptoutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -23,11 +27,14 @@ const operationPrefix = "kms-hmac"
 type backend struct {
 	*framework.Backend
 
-	store        *store
-	wrappingKeys *wrappingKeyCache
+	// store is all that the mount keeps.
+	store *keystore.Store
 
 	// now is the only source of time.
 	now func() time.Time
+
+	// generateRSAKey makes the keys that wrap imported key material.
+	generateRSAKey keystore.GenerateRSAKey
 }
 
 // Factory makes a backend for Vault. It touches neither storage nor Vault's
@@ -51,12 +58,12 @@ func FactoryAt(now func() time.Time) logical.Factory {
 }
 
 func newBackend() *backend {
-	b := &backend{now: time.Now, wrappingKeys: newWrappingKeyCache()}
+	b := &backend{now: time.Now, generateRSAKey: cryptoutil.GenerateRSAKey}
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
-		PathsSpecial:   &logical.Paths{SealWrapStorage: sealWrapped()},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: keystore.SealWrapped()},
 		Paths: framework.PathAppend(
 			b.pathMac(),
 			b.pathVerify(),
@@ -70,10 +77,18 @@ func newBackend() *backend {
 			b.pathOtherOperations(),
 			b.pathConfig(),
 		),
-		Invalidate:   func(_ context.Context, storageKey string) { b.store.invalidate(storageKey) },
+		Invalidate:   func(_ context.Context, storageKey string) { b.store.Invalidate(storageKey) },
 		PeriodicFunc: b.periodic,
 	}
-	b.store = newStore(b.System)
+	b.store = keystore.New(keystore.Options{
+		Now:    func() time.Time { return b.now() },
+		System: b.System,
+		Random: b.GetRandomReader,
+		Warn:   func(message string, args ...any) { b.Logger().Warn(message, args...) },
+		GenerateRSAKey: func(random io.Reader, bits int) (*rsa.PrivateKey, error) {
+			return b.generateRSAKey(random, bits)
+		},
+	})
 	return b
 }
 
@@ -81,19 +96,10 @@ func newBackend() *backend {
 // framework would match their path against every pattern, decode each field by
 // reflection and ask Vault for its replication state, which is one more round
 // trip. Their paths are known to the framework all the same, for help, OpenAPI
-// and path_mac.go's handlers, which end in the same functions.
+// and path_mac.go's handlers, which end in the same functions. mac.go tells the
+// whole way.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
 	defer b.recoverPanic(&resp, &err)
-	x := exchangeOf(ctx)
-	if x != nil && x.data != nil {
-		req.Data = x.data
-	}
-	resp, err = b.handleRequest(ctx, req)
-	x.takeTexts(resp)
-	return resp, err
-}
-
-func (b *backend) handleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if task, ok := macTaskOf(req.Path); ok && isMacOperation(req.Operation) {
 		return answer(b.serveMac(ctx, req, task))
 	}
@@ -108,11 +114,11 @@ func (b *backend) handleRequest(ctx context.Context, req *logical.Request) (*log
 // for what HandleRequest will refuse.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
 	if id, ok := strings.CutPrefix(req.Path, "keys/"); ok {
-		k, err := b.readable(ctx, req.Storage, id, b.now())
+		k, err := b.store.KeyByName(ctx, req.Storage, id, b.now())
 		return true, k != nil, asInternal(err)
 	}
 	if name, ok := strings.CutPrefix(req.Path, "aliases/"); ok {
-		a, _, err := b.liveAlias(ctx, req.Storage, aliasPrefix+name, b.now())
+		a, _, err := b.store.Alias(ctx, req.Storage, kms.AliasPrefix+name, b.now())
 		return true, a != nil, asInternal(err)
 	}
 	return false, false, nil
@@ -185,12 +191,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	now := b.now()
-	return errors.Join(
-		b.tidyKeys(ctx, req.Storage, now),
-		b.tidyWrappingKeys(ctx, req.Storage, now),
-		b.store.usages.flush(ctx, req.Storage, now),
-	)
+	return b.store.Tidy(ctx, req.Storage)
 }
 
 const backendHelp = `

@@ -72,6 +72,7 @@ func openMount(t testing.TB, storage *logical.InmemStorage, c *clock, noCache bo
 	require.NoError(t, err)
 	m := &mount{b: b.(*backend), storage: storage, clock: c, noCache: noCache}
 	m.b.now = c.now
+	m.b.generateRSAKey = sharedRSAKey
 	return m
 }
 
@@ -269,14 +270,6 @@ func names(t testing.TB, m *mount, path string, data fields) []string {
 		out[i] = name.(string)
 	}
 	return out
-}
-
-// storageKeys returns all names in storage below a prefix.
-func storageKeys(t testing.TB, m *mount, prefix string) []string {
-	t.Helper()
-	keys, err := collect(t.Context(), m.storage, prefix)
-	require.NoError(t, err)
-	return keys
 }
 
 func TestFactoryAsksNothing(t *testing.T) {

@@ -8,8 +8,6 @@ import (
 	log "github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 // countingStorage counts the calls that reach storage: each is a round trip
@@ -188,7 +186,8 @@ func BenchmarkManyKeys(b *testing.B) {
 		requests := make([]*logical.Request, keys)
 		for i := range requests {
 			id := fmt.Sprintf("team-%03d/key-%06d", i%100, i)
-			m.b.store.publishKey(&key{ID: id, Spec: kms.HMAC256, Origin: kms.OriginKMS, Material: make([]byte, 32), CreationDate: m.clock.now()})
+			putKey(b, m, id)
+			macOf(b, m, id, "warm")
 			requests[i] = &logical.Request{
 				Operation: logical.UpdateOperation, Path: "generate-mac/" + id, Storage: m.storage, Data: overJSON(b, macFields("hello")),
 			}

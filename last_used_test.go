@@ -121,7 +121,7 @@ func TestLastUseOfAnEarlierKey(t *testing.T) {
 	m.clock.advance(31 * day)
 	m.tidy(t)
 	createKey(t, m, "a")
-	standby.b.store.invalidate(keyPrefix + "a")
+	standby.b.InvalidateKey(t.Context(), keyPrefix+"a")
 	require.Nil(t, lastUsed(t, standby, "a"))
 	standby.tidy(t)
 	require.Nil(t, lastUsed(t, m.other(t), "a"))

@@ -1,5 +1,7 @@
 package kmshmac
 
+// Batches of MACs: many messages in one request, as objects or compact.
+
 import (
 	"encoding/base64"
 	"errors"
@@ -132,7 +134,7 @@ func referenceOf(value any) (any, error) {
 
 // answerBatch runs the items through work and answers in the request's shape.
 // An item's exception is its own; any other error fails the request.
-func (r *macRequest) answerBatch(t *macTarget, work func(item) result) (map[string]any, error) {
+func (r *macRequest) answerBatch(t macTarget, work func(item) result) (map[string]any, error) {
 	data := map[string]any{"key_id": t.ID, "mac_algorithm": *r.algorithm}
 	if r.batch != nil {
 		results, err := r.objectResults(t, work)
@@ -151,7 +153,7 @@ type batchResult struct {
 	Reference any        `json:"reference,omitempty"`
 }
 
-func (r *macRequest) objectResults(t *macTarget, work func(item) result) ([]batchResult, error) {
+func (r *macRequest) objectResults(t macTarget, work func(item) result) ([]batchResult, error) {
 	results := make([]batchResult, len(r.batch))
 	var failures itemErrors
 	for i, object := range r.batch {
@@ -209,7 +211,7 @@ func (e *itemErrors) add(ex *kms.Exception) *itemError {
 	return e.bare[ex.Type]
 }
 
-func (r *macRequest) compactResults(t *macTarget, work func(item) result, data map[string]any) error {
+func (r *macRequest) compactResults(t macTarget, work func(item) result, data map[string]any) error {
 	if r.messages.joined {
 		// The audit log has the hash of one string, which does not tell.
 		data["batch_size"] = r.messages.size

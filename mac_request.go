@@ -1,17 +1,15 @@
 package kmshmac
 
+// A request for MACs: how it is read, and held against the model.
+
 import (
-	"context"
 	"encoding/base64"
-	"slices"
 	"strings"
 	"sync"
-	"time"
 	"unicode"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
@@ -272,85 +270,6 @@ type blobs struct {
 
 // encodedMac is the length in bytes of the longest MAC in base64.
 const encodedMac = (kms.LongestMac + 2) / 3 * 4
-
-// macTarget is what a request's key stands for at one instant: the key that
-// works, and for verification through an alias the keys that may have.
-type macTarget struct {
-	*liveKey
-	previous []*liveKey
-}
-
-// resolve finds the key of a MAC operation and applies KMS's checks in KMS's
-// order: key, authorization, key state, algorithm. authorize is nil where
-// Vault's policies have authorized the caller already.
-func (b *backend) resolve(ctx context.Context, s logical.Storage, r *macRequest, now time.Time, authorize func(*liveKey) error) (*macTarget, error) {
-	t, err := b.lookUp(ctx, s, r, now)
-	if err != nil {
-		return nil, err
-	}
-	if authorize != nil {
-		if err := authorize(t.liveKey); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.checkGrantTokens(ctx, s, r.grantTokens); err != nil {
-		return nil, err
-	}
-	if err := kms.Check(r.operation, t.facts(now)); err != nil {
-		return nil, err
-	}
-	algorithm := kms.MacAlgorithm(*r.algorithm)
-	t.previous = slices.DeleteFunc(t.previous, func(k *liveKey) bool { return k.Spec.MacAlgorithm() != algorithm })
-	if err := kms.CheckMacAlgorithm(algorithm, t.Spec); err != nil && len(t.previous) == 0 {
-		return nil, err
-	}
-	return t, nil
-}
-
-func (b *backend) lookUp(ctx context.Context, s logical.Storage, r *macRequest, now time.Time) (*macTarget, error) {
-	if !strings.HasPrefix(r.key, kms.AliasPrefix) {
-		k, err := b.store.key(ctx, s, r.key, now)
-		if err != nil {
-			return nil, err
-		}
-		if k == nil {
-			if err := kms.CheckKeyID(r.key); err != nil {
-				return nil, err
-			}
-			return nil, kms.KeyNotFound(r.key)
-		}
-		return &macTarget{liveKey: k}, nil
-	}
-	a, k, err := b.liveAlias(ctx, s, r.key, now)
-	if err != nil {
-		return nil, err
-	}
-	if a == nil {
-		return nil, kms.AliasNotFound(r.key)
-	}
-	t := &macTarget{liveKey: k}
-	if r.operation == opVerifyMac {
-		t.previous, err = b.previousKeys(ctx, s, a, now)
-	}
-	return t, err
-}
-
-// previousKeys returns the former keys of an alias that still verify: enabled
-// ones, and only if they are the keys that the alias left, not later ones
-// under the same id.
-func (b *backend) previousKeys(ctx context.Context, s logical.Storage, a *alias, now time.Time) ([]*liveKey, error) {
-	var keys []*liveKey
-	for _, p := range a.previous(now) {
-		k, err := b.store.key(ctx, s, p.KeyID, now)
-		if err != nil {
-			return nil, err
-		}
-		if k != nil && k.state(now) == kms.Enabled && !k.CreationDate.After(p.Left) {
-			keys = append(keys, k)
-		}
-	}
-	return keys, nil
-}
 
 // macFieldNames returns the fields of a MAC operation, sorted.
 func macFieldNames(operation string) []string {

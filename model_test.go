@@ -418,13 +418,7 @@ func (w *walker) importStep(t *rapid.T, id string) step {
 		name: "import", op: logical.UpdateOperation, path: "import-key-material/" + id,
 		apply: func(s *model) string { return s.importMaterial(id, material, validTo) },
 		data: func(t testing.TB, m *mount) fields {
-			givePair(t, m, id, 2048)
-			pair := m.b.wrappingKeys.find(wrappingSlot(id, 2048), m.clock.now())
-			token, err := pair.token("RSAES_OAEP_SHA_256", m.clock.now().Add(time.Hour))
-			require.NoError(t, err)
-			private, err := pair.private()
-			require.NoError(t, err)
-			p := parameters{algorithm: "RSAES_OAEP_SHA_256", token: b64(string(token)), public: &private.PublicKey}
+			p := putWrappingKey(t, m, id)
 			data := p.fields(t, bytes.Repeat([]byte{byte(material), byte(birth), byte(birth >> 8)}, 30))
 			if hours > 0 {
 				data["expiration_model"], data["valid_to"] = "KEY_MATERIAL_EXPIRES", validTo.Format(time.RFC3339)
@@ -521,8 +515,7 @@ func (w *walker) takeFailing(t testing.TB, s step, fail failure) {
 func (w *walker) agree(t testing.TB) {
 	want := w.model.view()
 	require.Equal(t, want, observe(t, w.m))
-	w.other.b.store.keys.Purge()
-	w.other.b.store.aliases.Purge()
+	w.other = w.m.other(t)
 	require.Equal(t, want, observe(t, w.other), "the cache and storage differ")
 
 	require.Equal(t, w.keyNames(""), withoutFolders(names(t, w.m, "keys/", nil)))

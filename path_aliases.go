@@ -3,88 +3,15 @@ package kmshmac
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
-
-const (
-	aliasRecordVersion = 1
-
-	// maxPreviousKeys bounds the work of one verification.
-	maxPreviousKeys = 4
-)
-
-// alias is the stored record of an alias. Like key records it is shared by the
-// cache and never changed.
-type alias struct {
-	Version         int           `json:"version"`
-	Name            string        `json:"name"` // with its alias/ prefix
-	TargetKeyID     string        `json:"target_key_id"`
-	Previous        []previousKey `json:"previous,omitempty"`
-	CreationDate    time.Time     `json:"creation_date"`
-	LastUpdatedDate time.Time     `json:"last_updated_date"`
-}
-
-// previousKey is a former target of an alias, whose MACs verify-mac accepts
-// through the alias until ValidTo.
-type previousKey struct {
-	KeyID   string    `json:"key_id"`
-	Left    time.Time `json:"left"` // when the alias was moved away from it
-	ValidTo time.Time `json:"valid_to"`
-}
-
-func (a *alias) shortName() string { return strings.TrimPrefix(a.Name, kms.AliasPrefix) }
-
-// previous returns the former targets that are still accepted.
-func (a *alias) previous(now time.Time) []previousKey {
-	if len(a.Previous) == 0 {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(a.Previous), func(p previousKey) bool { return !now.Before(p.ValidTo) })
-}
-
-// moved returns the alias pointing at another key. The key it leaves is
-// accepted for the overlap; without one, no former key is accepted any more,
-// since whoever moves an alias at once, away from a leaked key say, means it.
-func (a *alias) moved(target string, overlap time.Duration, now time.Time) (*alias, error) {
-	c := *a
-	c.TargetKeyID, c.Previous, c.LastUpdatedDate = target, nil, now
-	if overlap == 0 {
-		return &c, nil
-	}
-	for _, p := range append(a.previous(now), previousKey{a.TargetKeyID, now, now.Add(overlap)}) {
-		if p.KeyID != target {
-			c.Previous = append(c.Previous, p)
-		}
-	}
-	if len(c.Previous) > maxPreviousKeys {
-		return nil, kms.Validationf("%s would accept %d previous keys, more than %d: move it without overlap, or wait for one to end", a.Name, len(c.Previous), maxPreviousKeys)
-	}
-	return &c, nil
-}
-
-func (a *alias) data(now time.Time) map[string]any {
-	data := map[string]any{
-		"alias_name":        a.Name,
-		"target_key_id":     a.TargetKeyID,
-		"creation_date":     formatTime(a.CreationDate),
-		"last_updated_date": formatTime(a.LastUpdatedDate),
-	}
-	if previous := a.previous(now); len(previous) > 0 {
-		keys := make([]map[string]any, len(previous))
-		for i, p := range previous {
-			keys[i] = map[string]any{"key_id": p.KeyID, "valid_to": formatTime(p.ValidTo)}
-		}
-		data["previous_keys"] = keys
-	}
-	return data
-}
 
 func (b *backend) pathAliases() []*framework.Path {
 	schema := map[string]*framework.FieldSchema{
@@ -174,19 +101,21 @@ func (b *backend) pathAliases() []*framework.Path {
 	}
 }
 
-// liveAlias returns the alias of this name, prefix included, and the key it
-// points at; both nil if there is no such alias, or its key is gone and the
-// alias with it.
-func (b *backend) liveAlias(ctx context.Context, s logical.Storage, name string, now time.Time) (*alias, *liveKey, error) {
-	a, err := b.store.alias(ctx, s, name)
-	if err != nil || a == nil {
-		return nil, nil, err
+func aliasData(a *keystore.Alias, now time.Time) map[string]any {
+	data := map[string]any{
+		"alias_name":        a.Name,
+		"target_key_id":     a.TargetKeyID,
+		"creation_date":     formatTime(a.CreationDate),
+		"last_updated_date": formatTime(a.LastUpdatedDate),
 	}
-	k, err := b.store.key(ctx, s, a.TargetKeyID, now)
-	if err != nil || k == nil {
-		return nil, nil, err
+	if previous := a.PreviousKeys(now); len(previous) > 0 {
+		keys := make([]map[string]any, len(previous))
+		for i, p := range previous {
+			keys[i] = map[string]any{"key_id": p.KeyID, "valid_to": formatTime(p.ValidTo)}
+		}
+		data["previous_keys"] = keys
 	}
-	return a, k, nil
+	return data
 }
 
 func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -206,12 +135,12 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 			if strings.HasSuffix(name, "/") {
 				continue
 			}
-			a, _, err := b.liveAlias(ctx, req.Storage, aliasPrefix+folder+name, now)
+			a, _, err := b.store.Alias(ctx, req.Storage, kms.AliasPrefix+folder+name, now)
 			if err != nil {
 				return nil, err
 			}
 			if a != nil {
-				info[name] = a.data(now)
+				info[name] = aliasData(a, now)
 			}
 		}
 	}
@@ -222,21 +151,21 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 func (b *backend) aliasNames(ctx context.Context, s logical.Storage, folder string, d *framework.FieldData, now time.Time) ([]string, error) {
 	target, ok := d.GetOk("target_key_id")
 	if !ok {
-		return b.store.listAliases(ctx, s, folder, now)
+		return b.store.ListAliases(ctx, s, folder, now)
 	}
 	// A key that is not there has no aliases, and neither has one of another
 	// folder: the answer must not tell a team which keys other teams have.
-	k, err := b.keyByID(ctx, s, target.(string), now)
+	k, err := b.store.KeyByID(ctx, s, target.(string), now)
 	if k == nil {
 		return nil, unlessKeyNotFound(err)
 	}
-	aliases, err := b.store.aliasesOf(ctx, s, k.ID)
+	aliases, err := b.store.AliasesOf(ctx, s, k.ID)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, a := range aliases {
-		if name, ok := strings.CutPrefix(a.shortName(), folder); ok {
+		if name, ok := strings.CutPrefix(a.ShortName(), folder); ok {
 			names = append(names, name)
 		}
 	}
@@ -254,187 +183,57 @@ func unlessKeyNotFound(err error) error {
 
 func (b *backend) pathAliasesRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	now := b.now()
-	a, _, err := b.liveAlias(ctx, req.Storage, aliasPrefix+d.Get("name").(string), now)
+	a, _, err := b.store.Alias(ctx, req.Storage, kms.AliasPrefix+d.Get("name").(string), now)
 	if err != nil || a == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: a.data(now)}, nil
-}
-
-// aliasWrite is a request to create or move an alias.
-type aliasWrite struct {
-	name, target string
-	overlap      time.Duration
-	hasOverlap   bool
-	mustExist    *bool
+	return &logical.Response{Data: aliasData(a, now)}, nil
 }
 
 func (b *backend) pathAliasesWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	w, err := newAliasWrite(d)
+	in, err := aliasInput(d)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.checkAliasScope(ctx, req.Storage, w.name, w.target); err != nil {
-		return nil, err
-	}
-	a, err := b.writeAlias(ctx, req.Storage, w)
+	a, err := b.store.WriteAlias(ctx, req.Storage, in)
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: a.data(b.now())}, nil
+	return &logical.Response{Data: aliasData(a, b.now())}, nil
 }
 
-func newAliasWrite(d *framework.FieldData) (aliasWrite, error) {
-	w := aliasWrite{name: aliasPrefix + d.Get("name").(string)}
-	in, err := modelInput("CreateAlias", d, map[string]any{"AliasName": w.name})
+func aliasInput(d *framework.FieldData) (keystore.AliasInput, error) {
+	w := keystore.AliasInput{Name: kms.AliasPrefix + d.Get("name").(string)}
+	in, err := modelInput("CreateAlias", d, map[string]any{"AliasName": w.Name})
 	if err != nil {
 		return w, err
 	}
-	if err := kms.CheckAliasName(w.name); err != nil {
+	if err := kms.CheckAliasName(w.Name); err != nil {
 		return w, err
 	}
-	w.target = text(in, "TargetKeyId")
-	if strings.HasPrefix(w.target, kms.AliasPrefix) {
+	w.TargetKeyID = text(in, "TargetKeyId")
+	if strings.HasPrefix(w.TargetKeyID, kms.AliasPrefix) {
 		return w, kms.AliasTarget()
 	}
-	if err := kms.CheckKeyID(w.target); err != nil {
+	if err := kms.CheckKeyID(w.TargetKeyID); err != nil {
 		return w, err
 	}
 	if seconds, ok := d.GetOk("overlap"); ok {
-		w.overlap, w.hasOverlap = time.Duration(seconds.(int))*time.Second, true
-		if w.overlap < 0 {
+		overlap := time.Duration(seconds.(int)) * time.Second
+		if overlap < 0 {
 			return w, kms.Validationf("overlap must not be negative")
 		}
+		w.Overlap = &overlap
 	}
 	if mustExist, ok := d.GetOk("must_exist"); ok {
 		value := mustExist.(bool)
-		w.mustExist = &value
+		w.MustExist = &value
 	}
 	return w, nil
 }
 
-// checkAliasScope keeps an alias to keys of its own folder. KMS asks for
-// permission on the alias and on the key; a Vault policy sees the path alone,
-// so without this rule who may write an alias could borrow another team's key.
-func (b *backend) checkAliasScope(ctx context.Context, s logical.Storage, name, target string) error {
-	if kms.Folder(name) == kms.Folder(target) {
-		return nil
-	}
-	config, err := b.config(ctx, s)
-	if err != nil || config.AliasScope == scopeAny {
-		return err
-	}
-	return kms.Validationf("%s may point only at keys of its own folder, and %s is not in it. On a mount that one team owns, set alias_scope=any in config.", name, target)
-}
-
-// writeAlias creates or moves an alias. Readers see it either where it was or
-// where it goes: the record is replaced in one write.
-func (b *backend) writeAlias(ctx context.Context, s logical.Storage, w aliasWrite) (*alias, error) {
-	defer b.store.lock(w.name, keyPrefix+w.target)()
-	now := b.now().UTC().Truncate(time.Millisecond)
-
-	target, err := b.store.loadKey(ctx, s, w.target)
-	if err != nil {
-		return nil, err
-	}
-	if target == nil || target.gone(now) {
-		return nil, kms.KeyNotFound(w.target)
-	}
-	if err := kms.Check("CreateAlias", target.facts(now)); err != nil {
-		return nil, err
-	}
-	stored, err := b.store.loadAlias(ctx, s, w.name)
-	if err != nil {
-		return nil, err
-	}
-	existing, err := unlessTargetGone(ctx, s, stored, now)
-	if err != nil {
-		return nil, err
-	}
-	a, err := w.apply(existing, now)
-	if err != nil || a == existing {
-		return a, err
-	}
-	if existing == nil || existing.TargetKeyID != a.TargetKeyID {
-		if err := b.checkAliasCount(ctx, s, w.target); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.store.saveAlias(ctx, s, a); err != nil {
-		return nil, err
-	}
-	if stored != nil && stored.TargetKeyID != a.TargetKeyID {
-		if err := b.store.dropAliasHint(ctx, s, stored.TargetKeyID, a.shortName()); err != nil {
-			b.Logger().Warn("an outdated hint remains, which is harmless", "error", err)
-		}
-	}
-	return a, nil
-}
-
-// unlessTargetGone returns the alias, nil if its key is gone and only the tidy
-// has not come by yet.
-func unlessTargetGone(ctx context.Context, s logical.Storage, a *alias, now time.Time) (*alias, error) {
-	if a == nil {
-		return nil, nil
-	}
-	k, err := peekKey(ctx, s, a.TargetKeyID)
-	if err != nil || k == nil || k.gone(now) {
-		return nil, err
-	}
-	return a, nil
-}
-
-// apply returns the alias as the request wants it; existing itself if that
-// changes nothing.
-func (w aliasWrite) apply(existing *alias, now time.Time) (*alias, error) {
-	switch {
-	case existing == nil && w.mustExist != nil && *w.mustExist:
-		return nil, kms.AliasNotFound(w.name)
-	case existing == nil:
-		return &alias{
-			Version: aliasRecordVersion, Name: w.name, TargetKeyID: w.target,
-			CreationDate: now, LastUpdatedDate: now,
-		}, nil
-	case w.mustExist != nil && !*w.mustExist:
-		return nil, kms.AliasExists(w.name)
-	case existing.TargetKeyID != w.target:
-		return existing.moved(w.target, w.overlap, now)
-	case w.hasOverlap && w.overlap == 0 && len(existing.Previous) > 0:
-		return existing.moved(w.target, 0, now) // ends the overlap
-	}
-	return existing, nil
-}
-
-func (b *backend) checkAliasCount(ctx context.Context, s logical.Storage, keyID string) error {
-	hints, err := b.store.aliasHints(ctx, s, keyID)
-	if err != nil || len(hints) < kms.MaxAliasesPerKey {
-		return err
-	}
-	aliases, err := b.store.peekAliases(ctx, s, keyID)
-	if err != nil || len(aliases) < kms.MaxAliasesPerKey {
-		return err
-	}
-	return kms.LimitExceeded("Aliases per key quota for this account in this region is %d, current usage is %d.", kms.MaxAliasesPerKey, len(aliases))
-}
-
 func (b *backend) pathAliasesDelete(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	name := aliasPrefix + d.Get("name").(string)
-	if kms.CheckAliasName(name) != nil {
-		return nil, kms.AliasNotFound(name)
-	}
-	defer b.store.lock(name)()
-	a, err := b.store.loadAlias(ctx, req.Storage, name)
-	if err != nil {
-		return nil, err
-	}
-	live, err := unlessTargetGone(ctx, req.Storage, a, b.now())
-	if err != nil {
-		return nil, err
-	}
-	if live == nil {
-		return nil, kms.AliasNotFound(name)
-	}
-	return nil, b.store.removeAlias(ctx, req.Storage, a)
+	return nil, b.store.DeleteAlias(ctx, req.Storage, kms.AliasPrefix+d.Get("name").(string))
 }
 
 const aliasesListHelp = `

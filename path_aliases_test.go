@@ -164,7 +164,7 @@ func TestLeftoverAliasHints(t *testing.T) {
 		createKey(t, m, "a")
 		createKey(t, m, "b")
 		for i := range 60 {
-			require.NoError(t, put(t.Context(), m.storage, fmt.Sprint(aliasIndex("a"), "x", i), struct{}{}))
+			put(t, m, fmt.Sprint(aliasIndex("a"), "x", i), fields{})
 		}
 		write(t, m, "aliases/x1", fields{"target_key_id": "b"})
 		require.Empty(t, names(t, m, "aliases/", fields{"target_key_id": "a"}))

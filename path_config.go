@@ -7,21 +7,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-kms-hmac/kms"
+	"vault-plugin-secrets-kms-hmac/keystore"
 )
-
-const (
-	mountConfigKey = configPrefix + "mount"
-
-	scopeFolder = "folder"
-	scopeAny    = "any"
-)
-
-// mountConfig is the stored record of the mount's settings.
-type mountConfig struct {
-	PendingWindowInDays int    `json:"pending_window_in_days"`
-	AliasScope          string `json:"alias_scope"`
-}
 
 func (b *backend) pathConfig() []*framework.Path {
 	schema := map[string]*framework.FieldSchema{
@@ -37,7 +24,7 @@ func (b *backend) pathConfig() []*framework.Path {
 				Description: "The default waiting period of deletions in days, 7 to 30. 30 unless set.",
 			},
 			"alias_scope": {
-				Type: framework.TypeString, AllowedValues: []any{scopeFolder, scopeAny},
+				Type: framework.TypeString, AllowedValues: []any{keystore.ScopeFolder, keystore.ScopeAny},
 				Description: "folder, the default: an alias may point only at keys of its own folder. any: at any key, for a mount that one team owns.",
 			},
 		},
@@ -60,55 +47,34 @@ func (b *backend) pathConfig() []*framework.Path {
 	}}
 }
 
-// config returns the mount's settings, defaults where nothing is stored.
-func (b *backend) config(ctx context.Context, s logical.Storage) (*mountConfig, error) {
-	config, err := load[mountConfig](ctx, s, mountConfigKey)
-	if err != nil {
-		return nil, err
-	}
-	if config == nil {
-		config = &mountConfig{PendingWindowInDays: kms.MaxPendingWindowDays, AliasScope: scopeFolder}
-	}
-	return config, nil
-}
-
-func (c *mountConfig) response() *logical.Response {
+func settingsResponse(settings keystore.Settings) *logical.Response {
 	return &logical.Response{Data: map[string]any{
-		"pending_window_in_days": c.PendingWindowInDays,
-		"alias_scope":            c.AliasScope,
+		"pending_window_in_days": settings.PendingWindowInDays,
+		"alias_scope":            settings.AliasScope,
 	}}
 }
 
 func (b *backend) pathConfigRead(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	config, err := b.config(ctx, req.Storage)
+	settings, err := b.store.Settings(ctx, req.Storage)
 	if err != nil {
 		return nil, err
 	}
-	return config.response(), nil
+	return settingsResponse(settings), nil
 }
 
 func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	defer b.store.lock(mountConfigKey)()
-	config, err := b.config(ctx, req.Storage)
+	settings, err := b.store.ChangeSettings(ctx, req.Storage, func(settings *keystore.Settings) {
+		if days, ok := d.GetOk("pending_window_in_days"); ok {
+			settings.PendingWindowInDays = days.(int)
+		}
+		if scope, ok := d.GetOk("alias_scope"); ok {
+			settings.AliasScope = scope.(string)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
-	if days, ok := d.GetOk("pending_window_in_days"); ok {
-		config.PendingWindowInDays = days.(int)
-	}
-	if scope, ok := d.GetOk("alias_scope"); ok {
-		config.AliasScope = scope.(string)
-	}
-	if err := kms.CheckPendingWindow(config.PendingWindowInDays); err != nil {
-		return nil, err
-	}
-	if config.AliasScope != scopeFolder && config.AliasScope != scopeAny {
-		return nil, kms.Validationf("alias_scope must be %s or %s", scopeFolder, scopeAny)
-	}
-	if err := put(ctx, req.Storage, mountConfigKey, config); err != nil {
-		return nil, err
-	}
-	return config.response(), nil
+	return settingsResponse(settings), nil
 }
 
 const configHelp = `

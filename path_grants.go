@@ -2,20 +2,18 @@ package kmshmac
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
+
+// grantedPath is what the paths of operations begin with that a grant allows.
+const grantedPath = "granted/"
 
 func (b *backend) pathGrants() []*framework.Path {
 	dryRun := map[string]*framework.FieldSchema{
@@ -151,8 +149,8 @@ func grantedOperations(name string, fields map[string]*framework.FieldSchema, op
 
 // mayTry hides from those without a grant which keys there are, whatever else
 // is wrong with the request.
-func (b *backend) mayTry(ctx context.Context, req *logical.Request, name string, authorize func(*liveKey) error) error {
-	k, err := b.readable(ctx, req.Storage, name, b.now())
+func (b *backend) mayTry(ctx context.Context, req *logical.Request, name string, authorize func(*keystore.Key) error) error {
+	k, err := b.store.KeyByName(ctx, req.Storage, name, b.now())
 	if err != nil {
 		return err
 	}
@@ -164,9 +162,9 @@ func (b *backend) mayTry(ctx context.Context, req *logical.Request, name string,
 
 // requireGrant returns a check that the caller's entity has one grant for all
 // these operations.
-func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operations ...string) func(*liveKey) error {
-	return func(k *liveKey) error {
-		g, err := grantFor(ctx, req.Storage, k.ID, req.EntityID, operations)
+func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operations ...string) func(*keystore.Key) error {
+	return func(k *keystore.Key) error {
+		g, err := b.store.FindGrant(ctx, req.Storage, k.ID, req.EntityID, operations...)
 		if err == nil && g == nil {
 			err = logical.ErrPermissionDenied
 		}
@@ -176,7 +174,7 @@ func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operat
 
 func (b *backend) describeGranted(ctx context.Context, req *logical.Request, _ *framework.FieldData, name string) (*logical.Response, error) {
 	now := b.now()
-	k, err := b.readable(ctx, req.Storage, name, now)
+	k, err := b.store.KeyByName(ctx, req.Storage, name, now)
 	if err != nil || k == nil {
 		return nil, err
 	}
@@ -195,12 +193,12 @@ func createdGrantSchema() map[string]*framework.FieldSchema {
 
 // createGrant makes a grant. authorize is nil where Vault's policies have
 // authorized the caller already.
-func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *framework.FieldData, keyID string, authorize func(*liveKey) error) (*logical.Response, error) {
+func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *framework.FieldData, keyID string, authorize func(*keystore.Key) error) (*logical.Response, error) {
 	in, err := grantInput("CreateGrant", "GranteePrincipal", d, map[string]any{"KeyId": keyID})
 	if err != nil {
 		return nil, err
 	}
-	k, err := b.keyByID(ctx, req.Storage, keyID, b.now())
+	k, err := b.store.KeyByID(ctx, req.Storage, keyID, b.now())
 	if err != nil {
 		return nil, err
 	}
@@ -214,14 +212,10 @@ func (b *backend) createGrant(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	tokens, _ := d.Get("grant_tokens").([]string)
-	if err := b.checkGrantTokens(ctx, req.Storage, tokens); err != nil {
+	if err := b.store.CheckGrantTokens(ctx, req.Storage, tokens); err != nil {
 		return nil, err
 	}
-	g, err := b.storeGrant(ctx, req.Storage, wanted, d.Get("dry_run").(bool))
-	if err != nil {
-		return nil, err
-	}
-	token, err := b.newGrantToken(g)
+	g, token, err := b.store.CreateGrant(ctx, req.Storage, wanted, d.Get("dry_run").(bool))
 	if err != nil {
 		return nil, err
 	}
@@ -240,78 +234,18 @@ func grantInput(operation, principal string, d *framework.FieldData, extra map[s
 	return in, err
 }
 
-func grantFromInput(in map[string]any, d *framework.FieldData) (*grant, error) {
+func grantFromInput(in map[string]any, d *framework.FieldData) (keystore.Grant, error) {
 	operations, _ := d.Get("operations").([]string)
 	if err := kms.CheckGrantOperations(operations); err != nil {
-		return nil, err
+		return keystore.Grant{}, err
 	}
 	if constraints, _ := d.Get("constraints").(map[string]any); len(constraints) > 0 {
-		return nil, kms.GrantConstraintsRefused(constraints)
+		return keystore.Grant{}, kms.GrantConstraintsRefused(constraints)
 	}
-	return &grant{
+	return keystore.Grant{
 		KeyID: text(in, "KeyId"), Name: text(in, "Name"), Operations: operations,
 		GranteePrincipal: text(in, "GranteePrincipal"), RetiringPrincipal: text(in, "RetiringPrincipal"),
 	}, nil
-}
-
-// storeGrant stores the grant, or finds the one that a named request made
-// before.
-func (b *backend) storeGrant(ctx context.Context, s logical.Storage, wanted *grant, dryRun bool) (*grant, error) {
-	defer b.store.lock(keyPrefix + wanted.KeyID)()
-	now := b.now()
-	k, err := b.store.loadKey(ctx, s, wanted.KeyID)
-	if err != nil {
-		return nil, err
-	}
-	if k == nil || k.gone(now) {
-		return nil, kms.KeyNotFound(wanted.KeyID)
-	}
-	if err := kms.Check("CreateGrant", k.facts(now)); err != nil {
-		return nil, err
-	}
-	ids, err := list(ctx, s, grantsOf(k.ID))
-	if err != nil {
-		return nil, err
-	}
-	if wanted.Name != "" {
-		existing, err := sameGrant(ctx, s, wanted)
-		if err != nil || existing != nil && !dryRun {
-			return existing, err
-		}
-	}
-	if len(ids) >= kms.MaxGrantsPerKey {
-		return nil, kms.LimitExceeded("Grants per key quota for this account in this region is %d, current usage is %d.", kms.MaxGrantsPerKey, len(ids))
-	}
-	if dryRun {
-		return nil, kms.DryRun()
-	}
-	random := make([]byte, 2*sha256.Size)
-	if _, err := io.ReadFull(rand.Reader, random); err != nil {
-		return nil, fmt.Errorf("choosing a grant id: %w", err)
-	}
-	g := *wanted
-	g.ID, g.Secret = hex.EncodeToString(random[:sha256.Size]), random[sha256.Size:]
-	g.CreationDate = now.UTC().Truncate(time.Second)
-	return &g, saveGrant(ctx, s, &g)
-}
-
-// sameGrant finds the stored grant that equals the wanted one, among those of
-// its grantee.
-func sameGrant(ctx context.Context, s logical.Storage, wanted *grant) (*grant, error) {
-	ids, err := list(ctx, s, granteeIndex(wanted.KeyID, wanted.GranteePrincipal))
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		g, err := loadGrant(ctx, s, wanted.KeyID, id)
-		if err != nil {
-			return nil, err
-		}
-		if g != nil && g.sameAs(wanted) {
-			return g, nil
-		}
-	}
-	return nil, nil
 }
 
 // warnOfUnknownEntity helps with typing errors: a grant to nobody is no error,
@@ -323,26 +257,22 @@ func (b *backend) warnOfUnknownEntity(principal string, resp *logical.Response) 
 }
 
 func (b *backend) pathListGrants(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	k, err := b.store.KeyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
 	if err != nil {
 		return nil, err
 	}
 	id, grantee := d.Get("grant_id").(string), d.Get("grantee_principal").(string)
-	prefix := grantsOf(k.ID)
-	if grantee != "" {
-		prefix = granteeIndex(k.ID, grantee)
-	}
-	ids, err := list(ctx, req.Storage, prefix)
+	grants, err := b.store.ListGrants(ctx, req.Storage, k.ID, grantee)
 	if err != nil {
 		return nil, err
 	}
 	if id != "" {
-		if !slices.Contains(ids, id) {
+		if !slices.Contains(grants.IDs, id) {
 			return nil, kms.InvalidGrantID()
 		}
-		ids = []string{id}
+		grants.IDs = []string{id}
 	}
-	return grantPage(d, ids, func(id string) (*grant, error) { return loadGrant(ctx, req.Storage, k.ID, id) })
+	return grantPage(ctx, d, grants)
 }
 
 func (b *backend) pathListRetirableGrants(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -350,38 +280,27 @@ func (b *backend) pathListRetirableGrants(ctx context.Context, req *logical.Requ
 	if err != nil {
 		return nil, err
 	}
-	prefix := retireeIndex(text(in, "RetiringPrincipal"))
-	ids, err := list(ctx, req.Storage, prefix)
+	grants, err := b.store.ListRetirableGrants(ctx, req.Storage, text(in, "RetiringPrincipal"))
 	if err != nil {
 		return nil, err
 	}
-	return grantPage(d, ids, func(id string) (*grant, error) {
-		ref, err := load[grantRef](ctx, req.Storage, prefix+id)
-		if err != nil || ref == nil {
-			return nil, err
-		}
-		k, err := b.store.key(ctx, req.Storage, ref.KeyID, b.now())
-		if err != nil || k == nil {
-			return nil, err
-		}
-		return loadGrant(ctx, req.Storage, ref.KeyID, id)
-	})
+	return grantPage(ctx, d, grants)
 }
 
 // grantPage answers one page of grants, reading only those.
-func grantPage(d *framework.FieldData, ids []string, get func(id string) (*grant, error)) (*logical.Response, error) {
-	ids, next, err := page(d, ids)
+func grantPage(ctx context.Context, d *framework.FieldData, list keystore.GrantList) (*logical.Response, error) {
+	ids, next, err := page(d, list.IDs)
 	if err != nil {
 		return nil, err
 	}
 	grants := make([]map[string]any, 0, len(ids))
 	for _, id := range ids {
-		g, err := get(id)
+		g, err := list.Load(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		if g != nil {
-			grants = append(grants, g.data())
+			grants = append(grants, grantData(g))
 		}
 	}
 	data := map[string]any{"grants": grants}
@@ -389,16 +308,33 @@ func grantPage(d *framework.FieldData, ids []string, get func(id string) (*grant
 	return &logical.Response{Data: data}, nil
 }
 
+func grantData(g *keystore.Grant) map[string]any {
+	data := map[string]any{
+		"key_id":            g.KeyID,
+		"grant_id":          g.ID,
+		"grantee_principal": g.GranteePrincipal,
+		"operations":        g.Operations,
+		"creation_date":     formatTime(g.CreationDate),
+	}
+	if g.Name != "" {
+		data["name"] = g.Name
+	}
+	if g.RetiringPrincipal != "" {
+		data["retiring_principal"] = g.RetiringPrincipal
+	}
+	return data
+}
+
 func (b *backend) pathRevokeGrant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	in, err := modelInput("RevokeGrant", d, nil)
 	if err != nil {
 		return nil, err
 	}
-	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	k, err := b.store.KeyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
 	if err != nil {
 		return nil, err
 	}
-	return nil, b.endGrant(ctx, req.Storage, k.ID, text(in, "GrantId"), d.Get("dry_run").(bool), nil)
+	return nil, b.store.EndGrant(ctx, req.Storage, k.ID, text(in, "GrantId"), d.Get("dry_run").(bool), nil)
 }
 
 func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -411,7 +347,7 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 	case token != "" && (keyID != "" || grantID != ""), token == "" && (keyID == "" || grantID == ""):
 		return nil, kms.Validationf("give either grant_token, or key_id and grant_id")
 	case token != "":
-		g, err := openGrantToken(ctx, req.Storage, token)
+		g, err := b.store.OpenGrantToken(ctx, req.Storage, token)
 		if err != nil {
 			return nil, err
 		}
@@ -419,14 +355,14 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 	}
 	// Everybody's path, so it must not tell which keys there are: a key that is
 	// not there has no such grant.
-	k, err := b.keyByID(ctx, req.Storage, keyID, b.now())
+	k, err := b.store.KeyByID(ctx, req.Storage, keyID, b.now())
 	if k == nil {
 		if err = unlessKeyNotFound(err); err == nil {
 			err = kms.GrantNotFound(grantID)
 		}
 		return nil, err
 	}
-	return nil, b.endGrant(ctx, req.Storage, k.ID, grantID, d.Get("dry_run").(bool), func(g *grant) error {
+	return nil, b.store.EndGrant(ctx, req.Storage, k.ID, grantID, d.Get("dry_run").(bool), func(g *keystore.Grant) error {
 		return mayRetire(req.EntityID, g)
 	})
 }
@@ -436,34 +372,13 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 // for the owner of the keys, whom KMS allows it too: a plugin cannot see more
 // of a token. Entities without that right revoke, if a policy on the key lets
 // them.
-func mayRetire(entityID string, g *grant) error {
+func mayRetire(entityID string, g *keystore.Grant) error {
 	switch {
 	case entityID == "", entityID == g.RetiringPrincipal,
 		entityID == g.GranteePrincipal && slices.Contains(g.Operations, "RetireGrant"):
 		return nil
 	}
 	return logical.ErrPermissionDenied
-}
-
-// endGrant removes a grant if check, which may be nil, allows it.
-func (b *backend) endGrant(ctx context.Context, s logical.Storage, keyID, grantID string, dryRun bool, check func(*grant) error) error {
-	defer b.store.lock(keyPrefix + keyID)()
-	g, err := loadGrant(ctx, s, keyID, grantID)
-	if err != nil {
-		return err
-	}
-	if g == nil {
-		return kms.GrantNotFound(grantID)
-	}
-	if check != nil {
-		if err := check(g); err != nil {
-			return err
-		}
-	}
-	if dryRun {
-		return kms.DryRun()
-	}
-	return removeGrant(ctx, s, g)
 }
 
 const createGrantHelp = `

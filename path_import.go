@@ -2,20 +2,13 @@ package kmshmac
 
 import (
 	"context"
-	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // RSAES_OAEP_SHA_1 is in KMS's contract; OAEP does not need collision resistance
-	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
-	"fmt"
-	"hash"
-	"io"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -84,11 +77,11 @@ func (b *backend) pathGetParametersForImport(ctx context.Context, req *logical.R
 		return nil, err
 	}
 	now := b.now()
-	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), now)
+	k, err := b.store.KeyByID(ctx, req.Storage, d.Get("key_id").(string), now)
 	if err != nil {
 		return nil, err
 	}
-	if err := kms.Check("GetParametersForImport", k.facts(now)); err != nil {
+	if err := kms.Check("GetParametersForImport", k.Facts(now)); err != nil {
 		return nil, err
 	}
 	algorithm, wrappingSpec := text(in, "WrappingAlgorithm"), text(in, "WrappingKeySpec")
@@ -96,130 +89,57 @@ func (b *backend) pathGetParametersForImport(ctx context.Context, req *logical.R
 	if err != nil {
 		return nil, err
 	}
-	w, err := b.wrappingKeyFor(ctx, req.Storage, k.ID, bits)
-	if err != nil {
-		return nil, err
-	}
-	private, err := w.private()
-	if err != nil {
-		return nil, err
-	}
-	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the public key: %w", err)
-	}
-	validTo := now.UTC().Add(kms.ImportParametersHours * time.Hour).Truncate(time.Millisecond)
-	token, err := w.token(algorithm, validTo)
+	p, err := b.store.ImportParameters(ctx, req.Storage, k, algorithm, bits, now)
 	if err != nil {
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{
 		"key_id":              k.ID,
-		"public_key":          base64.StdEncoding.EncodeToString(public),
-		"import_token":        base64.StdEncoding.EncodeToString(token),
-		"parameters_valid_to": formatTime(validTo),
+		"public_key":          base64.StdEncoding.EncodeToString(p.PublicKey),
+		"import_token":        base64.StdEncoding.EncodeToString(p.Token),
+		"parameters_valid_to": formatTime(p.ValidTo),
 	}}, nil
 }
 
-// pathImportKeyMaterial checks in the order key, origin, state, parameters,
-// token, decryption, length, identity, and writes once, at the end.
 func (b *backend) pathImportKeyMaterial(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	in, err := modelInput("ImportKeyMaterial", d, nil)
 	if err != nil {
 		return nil, err
 	}
-	k, err := b.changeKey(ctx, req.Storage, "ImportKeyMaterial", d.Get("key_id").(string), func(k *key, now time.Time) (bool, error) {
-		for _, member := range []string{"ImportType", "KeyMaterialId", "KeyMaterialDescription"} {
-			if in[member] != nil {
-				return false, kms.NotForHMACImport(member, k.Spec)
-			}
-		}
-		validTo, _ := in["ValidTo"].(time.Time)
-		model, validTo, err := kms.CheckExpiration(text(in, "ExpirationModel"), validTo, now)
-		if err != nil {
-			return false, err
-		}
-		material, err := b.unwrap(ctx, req.Storage, k, in, now)
-		if err != nil {
-			return false, err
-		}
-		if err := b.adopt(k, material); err != nil {
-			return false, err
-		}
-		k.ExpirationModel, k.ValidTo, k.Disabled = model, validTo, false
-		return true, nil
-	})
+	wanted := keystore.Import{
+		ExpirationModel: text(in, "ExpirationModel"),
+		Unsupported:     firstOf(in, "ImportType", "KeyMaterialId", "KeyMaterialDescription"),
+	}
+	wanted.Token, _ = in["ImportToken"].([]byte)
+	wanted.EncryptedMaterial, _ = in["EncryptedKeyMaterial"].([]byte)
+	wanted.ValidTo, _ = in["ValidTo"].(time.Time)
+	k, err := b.store.ImportKeyMaterial(ctx, req.Storage, d.Get("key_id").(string), wanted)
 	if err != nil {
 		return nil, err
 	}
 	return b.keyStateResponse(k), nil
 }
-
-// unwrap checks the token and returns the key material that came encrypted.
-func (b *backend) unwrap(ctx context.Context, s logical.Storage, k *key, in map[string]any, now time.Time) ([]byte, error) {
-	token, _ := in["ImportToken"].([]byte)
-	encrypted, _ := in["EncryptedKeyMaterial"].([]byte)
-	w, algorithm, err := openImportToken(ctx, s, token, k.ID, now)
-	if err != nil {
-		return nil, err
-	}
-	private, err := w.private()
-	if err != nil {
-		return nil, err
-	}
-	material, err := rsa.DecryptOAEP(oaepHash(algorithm), nil, private, encrypted, nil)
-	if err != nil {
-		return nil, kms.InvalidCiphertext("encrypted_key_material cannot be decrypted: encrypt the raw key material with the public key and the wrapping algorithm of this import token")
-	}
-	return material, kms.CheckMaterialLength(k.Spec, len(material))
-}
-
-func oaepHash(algorithm string) hash.Hash {
-	if algorithm == kms.WrapOAEPSHA1 {
-		return sha1.New() //nolint:gosec // see the import
-	}
-	return sha256.New()
-}
-
-// adopt makes the material the key's, if it is the first or the same again.
-func (b *backend) adopt(k *key, material []byte) error {
-	if k.MaterialID == "" {
-		k.MaterialSalt = make([]byte, sha256.Size)
-		if _, err := io.ReadFull(b.GetRandomReader(), k.MaterialSalt); err != nil {
-			return fmt.Errorf("choosing a salt: %w", err)
-		}
-		k.MaterialID = hex.EncodeToString(materialID(k.MaterialSalt).Append(nil, material))
-	}
-	id, err := hex.DecodeString(k.MaterialID)
-	if err != nil || !materialID(k.MaterialSalt).Verify(material, id) {
-		return kms.IncorrectMaterial(k.MaterialID)
-	}
-	k.Material = material
-	return nil
-}
-
-// materialID computes identifiers of key material. They are shown to callers,
-// so they are MACs under a secret salt, not hashes, which would let a caller
-// test guesses of weak material.
-func materialID(salt []byte) *kms.MacKey { return kms.NewMacKey(kms.HMAC256, salt) }
 
 func (b *backend) pathDeleteImportedKeyMaterial(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	in, err := modelInput("DeleteImportedKeyMaterial", d, nil)
 	if err != nil {
 		return nil, err
 	}
-	k, err := b.changeKey(ctx, req.Storage, "DeleteImportedKeyMaterial", d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
-		if in["KeyMaterialId"] != nil {
-			return false, kms.NotForHMACImport("KeyMaterialId", k.Spec)
-		}
-		changed := len(k.Material) > 0
-		k.dropMaterial()
-		return changed, nil
-	})
+	k, err := b.store.DeleteImportedKeyMaterial(ctx, req.Storage, d.Get("key_id").(string), firstOf(in, "KeyMaterialId"))
 	if err != nil {
 		return nil, err
 	}
 	return b.keyStateResponse(k), nil
+}
+
+// firstOf returns the first of the members that the input has, "" for none.
+func firstOf(in map[string]any, members ...string) string {
+	for _, member := range members {
+		if in[member] != nil {
+			return member
+		}
+	}
+	return ""
 }
 
 const getParametersHelp = `

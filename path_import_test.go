@@ -10,9 +10,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,52 +19,6 @@ import (
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
-
-// rsaPairs are made once for all tests, since they are slow to make.
-var rsaPairs sync.Map // of bits to func() *wrappingKey
-
-func sharedPair(bits int) *wrappingKey {
-	once, _ := rsaPairs.LoadOrStore(bits, sync.OnceValue(func() *wrappingKey {
-		private, err := rsa.GenerateKey(rand.Reader, bits)
-		if err != nil {
-			panic(err)
-		}
-		pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-		if err != nil {
-			panic(err)
-		}
-		return &wrappingKey{Bits: bits, PKCS8: pkcs8}
-	}))
-	return once.(func() *wrappingKey)()
-}
-
-// givePair gives a key the shared RSA pair, under a name and a secret of its
-// own, as if get-parameters-for-import had just made it.
-func givePair(t testing.TB, m *mount, keyID string, bits int) {
-	t.Helper()
-	if m.b.wrappingKeys.find(wrappingSlot(keyID, bits), m.clock.now()) != nil {
-		return
-	}
-	pair := *sharedPair(bits)
-	pair.KeyID, pair.Created = keyID, m.clock.now()
-	pair.Secret = make([]byte, 32)
-	_, _ = rand.Read(pair.Secret)
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", pair.Secret[:4], pair.Secret[4:6], pair.Secret[6:8], pair.Secret[8:10], pair.Secret[10:16])
-	pair.Name = hour(pair.Created.Add(wrappingKeyReuse+24*time.Hour)) + "/" + id
-	if put(t.Context(), m.storage, wrappingKeyPrefix+pair.Name, &pair) == nil {
-		m.b.wrappingKeys.recent.Add(wrappingSlot(keyID, bits), &pair)
-	}
-}
-
-func wrappingSlot(keyID string, bits int) string { return fmt.Sprintf("%d/%s", bits, keyID) }
-
-func bitsOf(wrappingSpec string) int {
-	bits, err := strconv.Atoi(strings.TrimPrefix(wrappingSpec, "RSA_"))
-	if err != nil {
-		panic(err)
-	}
-	return bits
-}
 
 // external makes a key that waits for its material.
 func external(t testing.TB, m *mount, id string, more ...fields) {
@@ -82,7 +34,6 @@ type parameters struct {
 
 func importParameters(t testing.TB, m *mount, id, algorithm, wrappingSpec string) parameters {
 	t.Helper()
-	givePair(t, m, id, bitsOf(wrappingSpec))
 	data := write(t, m, "get-parameters-for-import/"+id, fields{"wrapping_algorithm": algorithm, "wrapping_key_spec": wrappingSpec})
 	der, err := base64.StdEncoding.DecodeString(data["public_key"].(string))
 	require.NoError(t, err)
@@ -157,7 +108,6 @@ func TestGetParametersForImport(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	external(t, m, "a")
-	givePair(t, m, "a", 2048)
 	data := write(t, m, "get-parameters-for-import/a", fields{"wrapping_algorithm": "RSAES_OAEP_SHA_256", "wrapping_key_spec": "RSA_2048"})
 	require.Equal(t, "a", data["key_id"])
 	require.Equal(t, "2026-11-23T10:20:30.456Z", data["parameters_valid_to"])
@@ -165,7 +115,10 @@ func TestGetParametersForImport(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, der, 294, "the length of an RSA_2048 SubjectPublicKeyInfo")
 	require.Less(t, len(data["import_token"].(string)), 6144)
-	private := sharedPair(2048).PKCS8
+	rsaKey, err := sharedRSAKey(nil, 2048)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(rsaKey)
+	require.NoError(t, err)
 	require.NotContains(t, data["import_token"], base64.StdEncoding.EncodeToString(private)[:32])
 }
 
@@ -309,10 +262,11 @@ func TestImportTokenLife(t *testing.T) {
 	writeRefused(t, m, "import-key-material/a", first.fields(t, material32), "ExpiredImportTokenException", "The import token has expired.")
 }
 
-// Without a pair to share, a real one is made and then shared for an hour.
+// A pair is made, really, and then shared for an hour.
 func TestWrappingKeyIsSharedForAnHour(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
+	m.b.generateRSAKey = rsa.GenerateKey
 	external(t, m, "a")
 	external(t, m, "b")
 	get := func(id string) string {
@@ -324,17 +278,6 @@ func TestWrappingKeyIsSharedForAnHour(t *testing.T) {
 	require.NotEqual(t, first, get("b"), "pairs are never shared between keys")
 	m.clock.advance(time.Hour)
 	require.NotEqual(t, first, get("a"))
-}
-
-// Whoever asks for many pairs is told to slow down, and MACs go on.
-func TestWrappingKeysAreRationed(t *testing.T) {
-	t.Parallel()
-	m := newMount(t)
-	external(t, m, "a")
-	m.b.wrappingKeys.limit.SetBurst(0)
-	writeRefused(t, m, "get-parameters-for-import/a", fields{"wrapping_algorithm": "RSAES_OAEP_SHA_256", "wrapping_key_spec": "RSA_4096"},
-		"ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.")
-	require.Empty(t, storageKeys(t, m, wrappingKeyPrefix))
 }
 
 func TestImportIntoADisabledKeyEnablesIt(t *testing.T) {
@@ -388,9 +331,7 @@ func TestMaterialIdentifierIsSalted(t *testing.T) {
 	for _, id := range []string{"a", "b"} {
 		external(t, m, id)
 		importMaterial(t, m, id, material32)
-		k, err := peekKey(t.Context(), m.storage, id)
-		require.NoError(t, err)
-		ids[k.MaterialID] = true
+		ids[readStoredKey(t, m, id).MaterialID] = true
 	}
 	require.Len(t, ids, 2)
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -74,25 +74,16 @@ func keyStateSchema() map[string]*framework.FieldSchema {
 	}
 }
 
-func (b *backend) keyStateResponse(k *liveKey) *logical.Response {
-	return &logical.Response{Data: map[string]any{"key_id": k.ID, "key_state": k.state(b.now())}}
+func (b *backend) keyStateResponse(k *keystore.Key) *logical.Response {
+	return &logical.Response{Data: map[string]any{"key_id": k.ID, "key_state": k.State(b.now())}}
 }
 
 func (b *backend) pathEnableKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return nil, b.setDisabled(ctx, req, d, "EnableKey", false)
+	return nil, b.store.EnableKey(ctx, req.Storage, d.Get("key_id").(string))
 }
 
 func (b *backend) pathDisableKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return nil, b.setDisabled(ctx, req, d, "DisableKey", true)
-}
-
-func (b *backend) setDisabled(ctx context.Context, req *logical.Request, d *framework.FieldData, operation string, disabled bool) error {
-	_, err := b.changeKey(ctx, req.Storage, operation, d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
-		changed := k.Disabled != disabled
-		k.Disabled = disabled
-		return changed, nil
-	})
-	return err
+	return nil, b.store.DisableKey(ctx, req.Storage, d.Get("key_id").(string))
 }
 
 func (b *backend) pathScheduleKeyDeletion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -119,26 +110,15 @@ func (b *backend) pathKeysDelete(ctx context.Context, req *logical.Request, d *f
 // scheduleDeletion schedules the deletion of a key in so many days; 0 stands
 // for the mount's default.
 func (b *backend) scheduleDeletion(ctx context.Context, s logical.Storage, id string, days int) (*logical.Response, error) {
-	if days == 0 {
-		config, err := b.config(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		days = config.PendingWindowInDays
-	}
-	k, err := b.changeKey(ctx, s, "ScheduleKeyDeletion", id, func(k *key, now time.Time) (bool, error) {
-		k.DeletionDate = now.UTC().AddDate(0, 0, days).Truncate(time.Millisecond)
-		k.PendingWindowInDays = days
-		return true, nil
-	})
+	k, err := b.store.ScheduleKeyDeletion(ctx, s, id, days)
 	if err != nil {
 		return nil, err
 	}
 	resp := &logical.Response{Data: map[string]any{
 		"key_id":                 k.ID,
-		"key_state":              k.state(b.now()),
+		"key_state":              k.State(b.now()),
 		"deletion_date":          formatTime(k.DeletionDate),
-		"pending_window_in_days": days,
+		"pending_window_in_days": k.PendingWindowInDays,
 	}}
 	b.warnOfAliases(ctx, s, k.ID, resp)
 	return resp, nil
@@ -147,7 +127,7 @@ func (b *backend) scheduleDeletion(ctx context.Context, s logical.Storage, id st
 // warnOfAliases names the aliases that a deletion will take along. The deletion
 // is scheduled by now, so it fails no more.
 func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id string, resp *logical.Response) {
-	aliases, err := b.store.aliasesOf(ctx, s, id)
+	aliases, err := b.store.AliasesOf(ctx, s, id)
 	if err != nil {
 		resp.AddWarning("the aliases that point at this key could not be listed; they will be deleted with it")
 		return
@@ -163,12 +143,7 @@ func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id strin
 }
 
 func (b *backend) pathCancelKeyDeletion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	k, err := b.changeKey(ctx, req.Storage, "CancelKeyDeletion", d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
-		k.DeletionDate = time.Time{}
-		k.PendingWindowInDays = 0
-		k.Disabled = true
-		return true, nil
-	})
+	k, err := b.store.CancelKeyDeletion(ctx, req.Storage, d.Get("key_id").(string))
 	if err != nil {
 		return nil, err
 	}

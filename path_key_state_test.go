@@ -166,25 +166,18 @@ func prepareCell(t *testing.T, m *mount, id string, prepare func(*testing.T, *mo
 	createKey(t, m, "another")
 	write(t, m, "aliases/moving", fields{"target_key_id": "another"})
 	prepare(t, m, id)
-	k, err := peekKey(t.Context(), m.storage, id)
-	require.NoError(t, err)
+	k := readStoredKey(t, m, id)
 	if c.id == "enabled" || c.id == "x-enabled" {
 		c.mac = macOf(t, m, id, "m")
 	}
-	require.NoError(t, m.b.store.saveAlias(t.Context(), m.storage, &alias{
-		Version: 1, Name: "alias/" + id, TargetKeyID: id, CreationDate: k.CreationDate, LastUpdatedDate: k.CreationDate,
-	}))
-	require.NoError(t, saveGrant(t.Context(), m.storage, &grant{
-		ID: c.grant, KeyID: id, GranteePrincipal: "somebody", Operations: []string{"GenerateMac"}, Secret: []byte("s"),
-	}))
+	putAlias(t, m, id, id, k.CreationDate)
+	put(t, m, granteeIndex(id, "somebody")+c.grant, fields{})
+	put(t, m, grantsOf(id)+c.grant, fields{
+		"id": c.grant, "key_id": id, "grantee_principal": "somebody", "operations": []string{"GenerateMac"},
+		"creation_date": time.Time{}, "secret": []byte("s"),
+	})
 	if strings.HasPrefix(id, "x-") {
-		givePair(t, m, id, 2048)
-		w := m.b.wrappingKeys.find(wrappingSlot(id, 2048), m.clock.now())
-		token, err := w.token("RSAES_OAEP_SHA_256", m.clock.now().Add(time.Hour))
-		require.NoError(t, err)
-		private, err := w.private()
-		require.NoError(t, err)
-		c.parameters = parameters{algorithm: "RSAES_OAEP_SHA_256", token: b64(string(token)), public: &private.PublicKey}
+		c.parameters = putWrappingKey(t, m, id)
 	}
 	return c
 }

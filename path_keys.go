@@ -2,16 +2,13 @@ package kmshmac
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"maps"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -157,7 +154,7 @@ func metadataSchema() map[string]*framework.FieldSchema {
 
 func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	now, folder := b.now(), d.Get("folder").(string)
-	names, err := b.store.listKeys(ctx, req.Storage, folder, now)
+	names, err := b.store.ListKeys(ctx, req.Storage, folder, now)
 	if err != nil {
 		return nil, err
 	}
@@ -180,13 +177,13 @@ func (b *backend) keyInfo(ctx context.Context, s logical.Storage, folder string,
 		if strings.HasSuffix(name, "/") {
 			continue
 		}
-		k, err := b.store.key(ctx, s, folder+name, now)
+		k, err := b.store.Key(ctx, s, folder+name, now)
 		if err != nil {
 			return nil, err
 		}
 		if k != nil {
 			info[name] = map[string]any{
-				"key_spec": k.Spec, "key_state": k.state(now), "origin": k.Origin, "creation_date": formatTime(k.CreationDate),
+				"key_spec": k.Spec, "key_state": k.State(now), "origin": k.Origin, "creation_date": formatTime(k.CreationDate),
 			}
 		}
 	}
@@ -195,246 +192,127 @@ func (b *backend) keyInfo(ctx context.Context, s logical.Storage, folder string,
 
 // pathKeysGenerate is CreateKey as KMS has it: the mount chooses the id.
 func (b *backend) pathKeysGenerate(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	in, err := newKeyInput(d)
+	in, err := keyInput(d)
 	if err != nil {
 		return nil, err
 	}
-	id, err := uuid.NewRandomFromReader(b.GetRandomReader())
+	k, err := b.store.CreateKey(ctx, req.Storage, in)
 	if err != nil {
-		return nil, fmt.Errorf("choosing a key id: %w", err)
+		return nil, err
 	}
-	name := id.String()
-	if multiRegion, _ := in["MultiRegion"].(bool); multiRegion {
-		name = "mrk-" + strings.ReplaceAll(name, "-", "")
-	}
-	defer b.store.lock(keyPrefix + name)()
-	return b.createKey(ctx, req.Storage, name, in)
+	return b.describe(ctx, req.Storage, k, b.now())
 }
 
 // pathKeysWrite creates a key with a chosen id, or changes the description and
 // tags of the one that is there.
 func (b *backend) pathKeysWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	id := d.Get("key_id").(string)
-	if err := checkNotAlias(id); err != nil {
+	if err := kms.CheckNotAlias(id); err != nil {
 		return nil, err
 	}
-	in, err := newKeyInput(d)
+	in, err := keyInput(d)
 	if err != nil {
 		return nil, err
 	}
-	if err := kms.CheckKeyID(id); err != nil {
+	k, err := b.store.WriteKey(ctx, req.Storage, id, in)
+	if err != nil {
 		return nil, err
 	}
-	if err := b.purgeIfGone(ctx, req.Storage, id); err != nil {
-		return nil, err
-	}
-
-	defer b.store.lock(keyPrefix + id)()
-	existing, err := b.store.loadKey(ctx, req.Storage, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case existing != nil:
-		return b.rewriteKey(ctx, req.Storage, existing, d, in)
-	case isUpdateOnly(d):
-		ex := kms.KeyNotFound(id)
-		ex.Hint = "(to create it, set key_spec)"
-		return nil, ex
-	}
-	return b.createKey(ctx, req.Storage, id, in)
+	return b.describe(ctx, req.Storage, k, b.now())
 }
 
-// isUpdateOnly reports whether a write says nothing of what a new key must be.
-func isUpdateOnly(d *framework.FieldData) bool {
-	for _, name := range []string{"key_spec", "key_usage", "origin", "multi_region"} {
-		if _, ok := d.GetOk(name); ok {
-			return false
-		}
-	}
-	return true
-}
-
-// newKeyInput returns the input of CreateKey as far as it can be validated
+// keyInput returns what a request says of a key, validated as far as it can be
 // before it is known whether there is a key already.
-func newKeyInput(d *framework.FieldData) (map[string]any, error) {
+func keyInput(d *framework.FieldData) (keystore.KeyInput, error) {
 	in, err := modelInput("CreateKey", d, nil)
 	if err != nil {
-		return nil, err
+		return keystore.KeyInput{}, err
 	}
-	return in, kms.CheckTags(kms.TagsFrom(in["Tags"]))
-}
-
-// createKey makes a new key out of an input. The caller holds the key's lock
-// and knows that there is none. The usage that KMS makes its callers repeat is
-// a default here.
-func (b *backend) createKey(ctx context.Context, s logical.Storage, id string, in map[string]any) (*logical.Response, error) {
-	spec, usage, origin := kms.KeySpec(text(in, "KeySpec")), text(in, "KeyUsage"), text(in, "Origin")
-	if usage == "" && spec.IsHMAC() {
-		usage = kms.UsageMac
+	tags := kms.TagsFrom(in["Tags"])
+	if err := kms.CheckTags(tags); err != nil {
+		return keystore.KeyInput{}, err
 	}
-	if origin == "" {
-		origin = kms.OriginKMS
-	}
-	if err := kms.CheckNewKey(spec, usage, origin); err != nil {
-		return nil, err
-	}
-	now := b.now()
-	k := &key{
-		Version:      keyRecordVersion,
-		ID:           id,
-		Spec:         spec,
-		Origin:       origin,
-		Description:  text(in, "Description"),
-		Tags:         kms.TagMap(kms.TagsFrom(in["Tags"])),
-		CreationDate: now.UTC().Truncate(time.Millisecond),
-	}
-	k.MultiRegion, _ = in["MultiRegion"].(bool)
-	if origin == kms.OriginKMS {
-		k.Material = make([]byte, spec.Bytes())
-		if _, err := io.ReadFull(b.GetRandomReader(), k.Material); err != nil {
-			return nil, fmt.Errorf("generating key material: %w", err)
-		}
-	}
-	live, err := b.store.saveKey(ctx, s, k)
-	if err != nil {
-		return nil, err
-	}
-	return b.describe(ctx, s, live, now)
-}
-
-// rewriteKey applies a write to a key that exists: the same again is fine,
-// description and tags may change, the rest may not. The caller holds the
-// key's lock.
-func (b *backend) rewriteKey(ctx context.Context, s logical.Storage, existing *liveKey, d *framework.FieldData, in map[string]any) (*logical.Response, error) {
-	fixed := []struct {
-		field string
-		is    any
-	}{
-		{"key_spec", string(existing.Spec)}, {"key_usage", kms.UsageMac},
-		{"origin", existing.Origin}, {"multi_region", existing.MultiRegion},
-	}
-	for _, f := range fixed {
-		if wanted, ok := d.GetOk(f.field); ok && wanted != f.is {
-			return nil, alreadyExists(existing.ID, f.field, f.is)
-		}
-	}
-	changed := existing.clone()
-	if _, ok := d.GetOk("description"); ok {
-		changed.Description = text(in, "Description")
+	out := keystore.KeyInput{
+		Spec:        (*kms.KeySpec)(fieldOf[string](d, "key_spec")),
+		Usage:       fieldOf[string](d, "key_usage"),
+		Origin:      fieldOf[string](d, "origin"),
+		MultiRegion: fieldOf[bool](d, "multi_region"),
+		Description: fieldOf[string](d, "description"),
 	}
 	if _, ok := d.GetOk("tags"); ok {
-		changed.Tags = kms.TagMap(kms.TagsFrom(in["Tags"]))
+		out.Tags = kms.TagMap(tags)
 	}
-	now := b.now()
-	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)
-	if !same || isUpdateOnly(d) { // else the same key is asked for again, in whatever state
-		if err := kms.Check("UpdateKeyDescription", existing.facts(now)); err != nil {
-			return nil, err
-		}
-	}
-	if same {
-		return b.describe(ctx, s, existing, now)
-	}
-	live, err := b.store.saveKey(ctx, s, changed)
-	if err != nil {
-		return nil, err
-	}
-	return b.describe(ctx, s, live, now)
-}
-
-func alreadyExists(id, field string, is any) error {
-	return &kms.Exception{
-		Type:    kms.TypeAlreadyExists,
-		Message: fmt.Sprintf("Key '%s' already exists with %s %v", id, field, is),
-		KeyID:   id,
-	}
-}
-
-// checkNotAlias refuses an alias where KMS takes key ids only, before anything
-// is looked up.
-func checkNotAlias(id string) error {
-	if strings.HasPrefix(id, kms.AliasPrefix) {
-		return kms.AliasNotSupported()
-	}
-	return nil
+	return out, nil
 }
 
 func (b *backend) pathKeysRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	now := b.now()
-	k, err := b.readable(ctx, req.Storage, d.Get("key_id").(string), now)
+	k, err := b.store.KeyByName(ctx, req.Storage, d.Get("key_id").(string), now)
 	if err != nil || k == nil {
 		return nil, err
 	}
 	return b.describe(ctx, req.Storage, k, now)
 }
 
-// readable returns the key that a key id or alias names, nil if there is none.
-func (b *backend) readable(ctx context.Context, s logical.Storage, name string, now time.Time) (*liveKey, error) {
-	if strings.HasPrefix(name, kms.AliasPrefix) {
-		_, k, err := b.liveAlias(ctx, s, name, now)
-		return k, err
-	}
-	return b.store.key(ctx, s, name, now)
-}
-
 // describe answers a key's metadata.
-func (b *backend) describe(ctx context.Context, s logical.Storage, k *liveKey, now time.Time) (*logical.Response, error) {
-	data := k.metadata(now)
-	use, err := b.store.usages.lastUse(ctx, s, k)
+func (b *backend) describe(ctx context.Context, s logical.Storage, k *keystore.Key, now time.Time) (*logical.Response, error) {
+	data := metadata(k, now)
+	use, err := b.store.LastUse(ctx, s, k)
 	if err != nil {
 		return nil, err
 	}
 	data["last_used"] = nil
-	if !use.never() {
-		data["last_used"] = use.response()
+	if !use.Never() {
+		data["last_used"] = lastUseData(use)
 	}
 	return &logical.Response{Data: data}, nil
 }
 
-// keyByID returns a key that a management operation names; an alias, an
-// impossible id and a key that is not there are exceptions.
-func (b *backend) keyByID(ctx context.Context, s logical.Storage, id string, now time.Time) (*liveKey, error) {
-	if err := checkNotAlias(id); err != nil {
-		return nil, err
+// metadata returns the members of KMS's KeyMetadata that apply, and the tags.
+// No secret is among them.
+func metadata(k *keystore.Key, now time.Time) map[string]any {
+	state, tags := k.State(now), k.Tags
+	if tags == nil {
+		tags = map[string]string{}
 	}
-	if err := kms.CheckKeyID(id); err != nil {
-		return nil, err
+	data := map[string]any{
+		"key_id":                   k.ID,
+		"key_spec":                 k.Spec,
+		"customer_master_key_spec": k.Spec,
+		"key_usage":                kms.UsageMac,
+		"mac_algorithms":           []kms.MacAlgorithm{k.Spec.MacAlgorithm()},
+		"key_state":                state,
+		"enabled":                  state == kms.Enabled,
+		"origin":                   k.Origin,
+		"key_manager":              kms.KeyManagerCustomer,
+		"multi_region":             k.MultiRegion,
+		"description":              k.Description,
+		"creation_date":            formatTime(k.CreationDate),
+		"tags":                     tags,
 	}
-	k, err := b.store.key(ctx, s, id, now)
-	if err == nil && k == nil {
-		err = kms.KeyNotFound(id)
+	if k.MultiRegion {
+		data["multi_region_configuration"] = map[string]any{
+			"multi_region_key_type": "PRIMARY",
+			"replica_keys":          []string{},
+		}
 	}
-	return k, err
+	if state == kms.PendingDeletion {
+		data["deletion_date"] = formatTime(k.DeletionDate)
+		data["pending_window_in_days"] = k.PendingWindowInDays
+	}
+	if model, validTo := k.Expiration(now); model != "" {
+		data["expiration_model"] = model
+		if !validTo.IsZero() {
+			data["valid_to"] = formatTime(validTo)
+		}
+	}
+	return data
 }
 
-// changeKey is the only way to change a key: it loads the record under its
-// lock, checks that the operation is allowed in the key's state, lets change
-// alter a copy, and saves it if change says that it did.
-func (b *backend) changeKey(ctx context.Context, s logical.Storage, operation, id string, change func(k *key, now time.Time) (changed bool, err error)) (*liveKey, error) {
-	if err := checkNotAlias(id); err != nil {
-		return nil, err
-	}
-	if err := kms.CheckKeyID(id); err != nil {
-		return nil, err
-	}
-	defer b.store.lock(keyPrefix + id)()
-	now := b.now()
-	k, err := b.store.loadKey(ctx, s, id)
-	if err != nil {
-		return nil, err
-	}
-	if k == nil || k.gone(now) {
-		return nil, kms.KeyNotFound(id)
-	}
-	if err := kms.Check(operation, k.facts(now)); err != nil {
-		return nil, err
-	}
-	copied := k.clone()
-	changed, err := change(copied, now)
-	if err != nil || !changed {
-		return k, err
-	}
-	return b.store.saveKey(ctx, s, copied)
+// formatTime prints a time as all answers do: RFC 3339, UTC, milliseconds,
+// which is KMS's precision.
+func formatTime(t time.Time) string {
+	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
 const keysListHelp = `

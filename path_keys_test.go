@@ -31,9 +31,7 @@ func TestCreateAndDescribeEverySpec(t *testing.T) {
 			}
 			require.Equal(t, want, write(t, m, "keys/"+id, fields{"key_spec": spec.spec}))
 			require.Equal(t, want, read(t, m, "keys/"+id))
-			k, err := peekKey(t.Context(), m.storage, id)
-			require.NoError(t, err)
-			require.Len(t, k.Material, spec.bytes)
+			require.Len(t, readStoredKey(t, m, id).Material, spec.bytes)
 		})
 	}
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/keystore"
 )
 
 func (b *backend) pathLastUsage() []*framework.Path {
@@ -33,20 +35,25 @@ func (b *backend) pathLastUsage() []*framework.Path {
 }
 
 func (b *backend) pathLastUsageRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	k, err := b.keyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	k, err := b.store.KeyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
 	if err != nil {
 		return nil, err
 	}
-	use, err := b.store.usages.lastUse(ctx, req.Storage, k)
+	use, err := b.store.LastUse(ctx, req.Storage, k)
 	if err != nil {
 		return nil, err
 	}
 	created := formatTime(k.CreationDate)
 	data := map[string]any{"key_id": k.ID, "key_creation_date": created, "tracking_start_date": created}
-	if !use.never() {
-		data["key_last_usage"] = use.response()
+	if !use.Never() {
+		data["key_last_usage"] = lastUseData(use)
 	}
 	return &logical.Response{Data: data}, nil
+}
+
+// lastUseData returns the use as answers show it.
+func lastUseData(use keystore.LastUse) map[string]any {
+	return map[string]any{"operation": use.Operation(), "timestamp": formatTime(use.Time())}
 }
 
 const lastUsageHelp = `

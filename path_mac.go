@@ -1,5 +1,7 @@
 package kmshmac
 
+// generate-mac/:key is GenerateMac. mac.go tells how requests get here.
+
 import (
 	"context"
 	"encoding/base64"
@@ -9,13 +11,11 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
-const (
-	generateMacPath = "generate-mac/"
-	grantedPath     = "granted/"
-)
+const generateMacPath = "generate-mac/"
 
 func (b *backend) pathMac() []*framework.Path {
 	return []*framework.Path{{
@@ -28,67 +28,6 @@ func (b *backend) pathMac() []*framework.Path {
 		HelpSynopsis:    "Generate the MAC of a message (GenerateMac).",
 		HelpDescription: strings.TrimSpace(generateMacHelp),
 	}}
-}
-
-// macOperations are the operations of a path for MACs: a PATCH is answered as
-// a POST or PUT is. It is here because it is faster: Vault asks a plugin twice
-// for the others, and the first time is only about whether they create.
-func (b *backend) macOperations(suffix, summary string, schema map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
-	callback := func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-		task, ok := macTaskOf(req.Path)
-		if !ok {
-			return nil, logical.ErrUnsupportedPath
-		}
-		return b.serveMac(ctx, req, task)
-	}
-	return map[logical.Operation]framework.OperationHandler{
-		logical.UpdateOperation: &framework.PathOperation{
-			Callback: callback, Summary: summary, Responses: responds(200, "OK", schema),
-		},
-		logical.PatchOperation: &framework.PathOperation{
-			Callback: callback, Summary: summary + " In one round trip.", Responses: responds(200, "OK", schema),
-			DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: suffix + "-in-one-round-trip"},
-		},
-	}
-}
-
-func isMacOperation(op logical.Operation) bool {
-	return op == logical.UpdateOperation || op == logical.PatchOperation
-}
-
-// macTask is what the path of a request for MACs says.
-type macTask struct {
-	operation string
-	key       string // a key id or alias/<name>
-	granted   bool   // by a grant, not by a policy on the key
-}
-
-// macTaskOf takes the path of a request for MACs apart; ok is false for any
-// other path.
-func macTaskOf(path string) (w macTask, ok bool) {
-	path, w.granted = strings.CutPrefix(path, grantedPath)
-	if w.key, ok = strings.CutPrefix(path, generateMacPath); ok {
-		w.operation = opGenerateMac
-		return w, true
-	}
-	w.key, ok = strings.CutPrefix(path, verifyMacPath)
-	w.operation = opVerifyMac
-	return w, ok
-}
-
-// serveMac serves GenerateMac and VerifyMac.
-func (b *backend) serveMac(ctx context.Context, req *logical.Request, task macTask) (*logical.Response, error) {
-	var authorize func(*liveKey) error
-	if task.granted {
-		authorize = b.requireGrant(ctx, req, task.operation)
-		if err := b.mayTry(ctx, req, task.key, authorize); err != nil {
-			return nil, err
-		}
-	}
-	if task.operation == opVerifyMac {
-		return b.verifyMac(ctx, req, task.key, authorize)
-	}
-	return b.generateMac(ctx, req, task.key, authorize)
 }
 
 func generateSchema() map[string]*framework.FieldSchema {
@@ -105,8 +44,8 @@ func generateSchema() map[string]*framework.FieldSchema {
 
 // generateMac serves GenerateMac for a key id or alias, for one message or a
 // batch. On a warm cache it makes no storage call; it never writes.
-func (b *backend) generateMac(ctx context.Context, req *logical.Request, name string, authorize func(*liveKey) error) (*logical.Response, error) {
-	r, err := parseMacRequest(opGenerateMac, name, req.Data)
+func (b *backend) generateMac(ctx context.Context, req *logical.Request, name string, authorize func(*keystore.Key) error) (*logical.Response, error) {
+	r, err := parseMacRequest(opGenerateMac, name, requestData(ctx, req))
 	if err != nil {
 		return nil, err
 	}
@@ -119,32 +58,35 @@ func (b *backend) generateMac(ctx context.Context, req *logical.Request, name st
 		return nil, err
 	}
 	now := b.now()
-	t, err := b.resolve(ctx, req.Storage, r, now, authorize)
+	t, err := b.target(ctx, req.Storage, r, now, authorize)
 	if err != nil {
 		return nil, err
 	}
 	if _, isBatch := r.batchSize(); isBatch {
 		data, err := r.answerBatch(t, func(it item) result { return t.generateItem(it, &room, r.dryRun, now) })
-		return &logical.Response{Data: data}, err
+		if err != nil {
+			return nil, err
+		}
+		return macResponse(ctx, data), nil
 	}
 	if r.dryRun {
 		return nil, kms.DryRun()
 	}
-	return &logical.Response{Data: map[string]any{
+	return macResponse(ctx, map[string]any{
 		"key_id":        t.ID,
 		"mac":           string(t.generate(message, &room, now)),
 		"mac_algorithm": *r.algorithm,
-	}}, nil
+	}), nil
 }
 
 // generate returns the MAC of a message in base64, in room.
-func (t *macTarget) generate(message []byte, room *blobs, now time.Time) []byte {
+func (t macTarget) generate(message []byte, room *blobs, now time.Time) []byte {
 	var mac [kms.LongestMac]byte
-	t.usage.record(opGenerateMac, now)
-	return base64.StdEncoding.AppendEncode(room.encoded[:0], t.mac.Append(mac[:0], message))
+	t.Used(opGenerateMac, now)
+	return base64.StdEncoding.AppendEncode(room.encoded[:0], t.AppendMac(mac[:0], message))
 }
 
-func (t *macTarget) generateItem(it item, room *blobs, dryRun bool, now time.Time) result {
+func (t macTarget) generateItem(it item, room *blobs, dryRun bool, now time.Time) result {
 	message, err := decodeBlob("message", it.message, &room.message)
 	if err != nil {
 		return result{err: err}

@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -80,7 +81,7 @@ func (b *backend) otherOperation(ctx context.Context, s logical.Storage, operati
 	if err != nil {
 		return nil, err
 	}
-	if err := kms.Check(operation, k.facts(now)); err != nil {
+	if err := kms.Check(operation, k.Facts(now)); err != nil {
 		return nil, err
 	}
 	switch operation {
@@ -92,15 +93,11 @@ func (b *backend) otherOperation(ctx context.Context, s logical.Storage, operati
 	return nil, nil
 }
 
-func (b *backend) keyOrAlias(ctx context.Context, s logical.Storage, name string, takesAlias bool, now time.Time) (*liveKey, error) {
-	if !takesAlias || !strings.HasPrefix(name, kms.AliasPrefix) {
-		return b.keyByID(ctx, s, name, now)
+func (b *backend) keyOrAlias(ctx context.Context, s logical.Storage, name string, takesAlias bool, now time.Time) (*keystore.Key, error) {
+	if takesAlias {
+		return b.store.Resolve(ctx, s, name, now)
 	}
-	_, k, err := b.liveAlias(ctx, s, name, now)
-	if err == nil && k == nil {
-		err = kms.AliasNotFound(name)
-	}
-	return k, err
+	return b.store.KeyByID(ctx, s, name, now)
 }
 
 const otherOperationsHelp = `

@@ -2,8 +2,6 @@ package kmshmac
 
 import (
 	"context"
-	"maps"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -45,15 +43,7 @@ func (b *backend) pathTagResource(ctx context.Context, req *logical.Request, d *
 	if err := kms.CheckTags(tags); err != nil {
 		return nil, err
 	}
-	_, err = b.changeKey(ctx, req.Storage, "TagResource", d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
-		before := maps.Clone(k.Tags)
-		if k.Tags == nil {
-			k.Tags = map[string]string{}
-		}
-		maps.Copy(k.Tags, kms.TagMap(tags))
-		return !maps.Equal(before, k.Tags), kms.CheckTagCount(len(k.Tags))
-	})
-	return nil, err
+	return nil, b.store.TagKey(ctx, req.Storage, d.Get("key_id").(string), kms.TagMap(tags))
 }
 
 func (b *backend) pathUntagResource(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -61,16 +51,12 @@ func (b *backend) pathUntagResource(ctx context.Context, req *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
-	keys, _ := in["TagKeys"].([]any)
-	_, err = b.changeKey(ctx, req.Storage, "UntagResource", d.Get("key_id").(string), func(k *key, _ time.Time) (bool, error) {
-		before := len(k.Tags)
-		for _, tagKey := range keys {
-			name, _ := tagKey.(string)
-			delete(k.Tags, name)
-		}
-		return len(k.Tags) != before, nil
-	})
-	return nil, err
+	list, _ := in["TagKeys"].([]any)
+	tagKeys := make([]string, len(list))
+	for i, tagKey := range list {
+		tagKeys[i], _ = tagKey.(string)
+	}
+	return nil, b.store.UntagKey(ctx, req.Storage, d.Get("key_id").(string), tagKeys)
 }
 
 const tagHelp = `

@@ -1,5 +1,7 @@
 package kmshmac
 
+// verify-mac/:key is VerifyMac. mac.go tells how requests get here.
+
 import (
 	"context"
 	"strings"
@@ -8,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -45,8 +48,8 @@ func verifySchema() map[string]*framework.FieldSchema {
 
 // verifyMac serves VerifyMac for a key id or alias, for one MAC or a batch.
 // Like generateMac it makes no storage call on a warm cache and never writes.
-func (b *backend) verifyMac(ctx context.Context, req *logical.Request, name string, authorize func(*liveKey) error) (*logical.Response, error) {
-	r, err := parseMacRequest(opVerifyMac, name, req.Data)
+func (b *backend) verifyMac(ctx context.Context, req *logical.Request, name string, authorize func(*keystore.Key) error) (*logical.Response, error) {
+	r, err := parseMacRequest(opVerifyMac, name, requestData(ctx, req))
 	if err != nil {
 		return nil, err
 	}
@@ -63,34 +66,37 @@ func (b *backend) verifyMac(ctx context.Context, req *logical.Request, name stri
 		return nil, err
 	}
 	now := b.now()
-	t, err := b.resolve(ctx, req.Storage, r, now, authorize)
+	t, err := b.target(ctx, req.Storage, r, now, authorize)
 	if err != nil {
 		return nil, err
 	}
 	if _, isBatch := r.batchSize(); isBatch {
 		data, err := r.answerBatch(t, func(it item) result { return t.verifyItem(r, it, &room, now) })
-		return &logical.Response{Data: data}, err
+		if err != nil {
+			return nil, err
+		}
+		return macResponse(ctx, data), nil
 	}
 	keyID, err := t.verify(r, message, mac, now)
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
+	return macResponse(ctx, map[string]any{
 		"key_id":        keyID,
 		"mac_algorithm": *r.algorithm,
 		"mac_valid":     true,
-	}}, nil
+	}), nil
 }
 
 // verify returns the id of the key whose MAC this is. Every candidate is
 // computed, whichever matches, so that timing does not tell them apart.
-func (t *macTarget) verify(r *macRequest, message, mac []byte, now time.Time) (string, error) {
-	var matched *liveKey
-	if string(t.Spec.MacAlgorithm()) == *r.algorithm && t.mac.Verify(message, mac) {
-		matched = t.liveKey
+func (t macTarget) verify(r *macRequest, message, mac []byte, now time.Time) (string, error) {
+	var matched *keystore.Key
+	if string(t.Spec.MacAlgorithm()) == *r.algorithm && t.VerifyMac(message, mac) {
+		matched = t.Key
 	}
 	for _, k := range t.previous {
-		if k.mac.Verify(message, mac) && matched == nil {
+		if k.VerifyMac(message, mac) && matched == nil {
 			matched = k
 		}
 	}
@@ -100,11 +106,11 @@ func (t *macTarget) verify(r *macRequest, message, mac []byte, now time.Time) (s
 	case r.dryRun:
 		return "", kms.DryRun()
 	}
-	matched.usage.record(opVerifyMac, now)
+	matched.Used(opVerifyMac, now)
 	return matched.ID, nil
 }
 
-func (t *macTarget) verifyItem(r *macRequest, it item, room *blobs, now time.Time) result {
+func (t macTarget) verifyItem(r *macRequest, it item, room *blobs, now time.Time) result {
 	message, err := decodeBlob("message", it.message, &room.message)
 	if err != nil {
 		return result{err: err}

@@ -3,7 +3,6 @@ package kmshmac
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -45,14 +44,8 @@ func fill(t *testing.T, m *mount, n int) {
 	t.Helper()
 	for i := range n {
 		id := fmt.Sprintf("team/key-%06d", i)
-		created := m.clock.now()
-		k := &key{
-			Version: keyRecordVersion, ID: id, Spec: kms.HMAC256, Origin: kms.OriginKMS,
-			CreationDate: created, Material: []byte(strings.Repeat("k", 32)),
-		}
-		require.NoError(t, put(t.Context(), m.storage, keyPrefix+id, k))
-		a := &alias{Version: aliasRecordVersion, Name: "alias/" + id, TargetKeyID: id, CreationDate: created, LastUpdatedDate: created}
-		require.NoError(t, m.b.store.saveAlias(t.Context(), m.storage, a))
+		putKey(t, m, id)
+		putAlias(t, m, id, id, m.clock.now())
 	}
 }
 

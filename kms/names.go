@@ -14,6 +14,15 @@ const MaxKeyIDChars = 256
 
 var kmsKeyIDPattern = regexp.MustCompile(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|mrk-[0-9a-fA-F]{32})$`)
 
+// CheckNotAlias refuses an alias where KMS takes key ids only, before anything
+// is looked up.
+func CheckNotAlias(id string) error {
+	if strings.HasPrefix(id, AliasPrefix) {
+		return AliasNotSupported()
+	}
+	return nil
+}
+
 // CheckKeyID accepts the ids that a key can have here: segments of
 // [A-Za-z0-9_.-] joined by "/", 256 characters at most, the first segment not
 // "alias". KMS's own ids, UUIDs and mrk- ids, are among them. Vault takes ".."

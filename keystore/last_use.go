@@ -1,4 +1,6 @@
-package kmshmac
+package keystore
+
+// When keys were last used.
 
 import (
 	"context"
@@ -16,6 +18,9 @@ import (
 // by the periodic function. A flush writes only the shards that changed: a key
 // used all the time costs a write an interval, however many MACs it made.
 const (
+	generateMac = "GenerateMac"
+	verifyMac   = "VerifyMac"
+
 	usageShards        = 1024
 	usageFlushInterval = 5 * time.Minute
 )
@@ -27,32 +32,27 @@ type usage struct{ packed atomic.Int64 }
 
 func (u *usage) record(operation string, now time.Time) {
 	packed := now.UnixMilli() * 2
-	if operation == opVerifyMac {
+	if operation == verifyMac {
 		packed++
 	}
 	u.packed.Store(packed)
 }
 
-// lastUse is one use of a key.
-type lastUse struct {
-	packed int64
-}
+// LastUse is the last successful use of a key that is known.
+type LastUse struct{ packed int64 }
 
-func (u lastUse) never() bool     { return u.packed == 0 }
-func (u lastUse) time() time.Time { return time.UnixMilli(u.packed / 2) }
-func (u lastUse) operation() string {
+// Never reports whether no use is known.
+func (u LastUse) Never() bool { return u.packed == 0 }
+
+// Time returns when the use was, to the millisecond.
+func (u LastUse) Time() time.Time { return time.UnixMilli(u.packed / 2) }
+
+// Operation returns the use's operation: GenerateMac or VerifyMac.
+func (u LastUse) Operation() string {
 	if u.packed%2 == 1 {
-		return opVerifyMac
+		return verifyMac
 	}
-	return opGenerateMac
-}
-
-// response returns the use as answers show it; nil if there was none.
-func (u lastUse) response() map[string]any {
-	if u.never() {
-		return nil
-	}
-	return map[string]any{"operation": u.operation(), "timestamp": formatTime(u.time())}
+	return generateMac
 }
 
 // usageShard is a stored part of the table: packed last uses by key id.
@@ -80,22 +80,22 @@ func (t *usageTable) of(keyID string) *usage {
 	return u.(*usage)
 }
 
-// lastUse returns the last known use of a key: what this node saw, or else
-// what a flush has stored, up to usageFlushInterval old.
-func (t *usageTable) lastUse(ctx context.Context, s logical.Storage, k *liveKey) (lastUse, error) {
+// LastUse returns the last known use of a key: what this node saw, or else what
+// a flush has stored, up to usageFlushInterval old.
+func (st *Store) LastUse(ctx context.Context, s logical.Storage, k *Key) (LastUse, error) {
 	created := k.CreationDate.UnixMilli()
 	if packed := k.usage.packed.Load(); packed != 0 && packed/2 >= created {
-		return lastUse{packed}, nil
+		return LastUse{packed}, nil
 	}
 	shard, err := load[usageShard](ctx, s, usageShardKey(k.ID))
 	if err != nil || shard == nil {
-		return lastUse{}, err
+		return LastUse{}, err
 	}
 	packed := shard.LastUsed[k.ID]
 	if packed/2 < created {
-		return lastUse{}, nil // of an earlier key with this id
+		return LastUse{}, nil // of an earlier key with this id
 	}
-	return lastUse{packed}, nil
+	return LastUse{packed}, nil
 }
 
 // flush stores the uses since the last flush, if it is time to.

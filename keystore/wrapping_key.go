@@ -1,4 +1,6 @@
-package kmshmac
+package keystore
+
+// RSA keys that wrap imported key material, and the tokens that go with them.
 
 import (
 	"context"
@@ -14,7 +16,6 @@ import (
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"github.com/hashicorp/vault/sdk/helper/cryptoutil"
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/time/rate"
 
@@ -60,14 +61,20 @@ type wrappingKeyCache struct {
 	recent *lru.Cache[string, *wrappingKey]
 	busy   chan struct{}
 	limit  *rate.Limiter
+
+	generate GenerateRSAKey
 }
 
-func newWrappingKeyCache() *wrappingKeyCache {
+// GenerateRSAKey makes an RSA key of so many bits.
+type GenerateRSAKey func(random io.Reader, bits int) (*rsa.PrivateKey, error)
+
+func newWrappingKeyCache(generate GenerateRSAKey) *wrappingKeyCache {
 	recent, _ := lru.New[string, *wrappingKey](256) // fails for sizes below one only
 	return &wrappingKeyCache{
-		recent: recent,
-		busy:   make(chan struct{}, 1),
-		limit:  rate.NewLimiter(wrappingKeysPerSec, wrappingKeyBurst),
+		recent:   recent,
+		busy:     make(chan struct{}, 1),
+		limit:    rate.NewLimiter(wrappingKeysPerSec, wrappingKeyBurst),
+		generate: generate,
 	}
 }
 
@@ -80,39 +87,39 @@ func (c *wrappingKeyCache) find(slot string, now time.Time) *wrappingKey {
 }
 
 // wrappingKeyFor returns a pair of so many bits for imports into a key.
-func (b *backend) wrappingKeyFor(ctx context.Context, s logical.Storage, keyID string, bits int) (*wrappingKey, error) {
+func (st *Store) wrappingKeyFor(ctx context.Context, s logical.Storage, keyID string, bits int) (*wrappingKey, error) {
 	slot := fmt.Sprintf("%d/%s", bits, keyID)
-	if w := b.wrappingKeys.find(slot, b.now()); w != nil {
+	if w := st.wrappingKeys.find(slot, st.now()); w != nil {
 		return w, nil
 	}
 	wait, cancel := context.WithTimeout(ctx, wrappingKeyWait)
 	defer cancel()
 	select {
-	case b.wrappingKeys.busy <- struct{}{}:
-		defer func() { <-b.wrappingKeys.busy }()
+	case st.wrappingKeys.busy <- struct{}{}:
+		defer func() { <-st.wrappingKeys.busy }()
 	case <-wait.Done():
 		return nil, kms.Throttled()
 	}
-	now := b.now()
-	if w := b.wrappingKeys.find(slot, now); w != nil {
+	now := st.now()
+	if w := st.wrappingKeys.find(slot, now); w != nil {
 		return w, nil // made while this request waited
 	}
-	if !b.wrappingKeys.limit.Allow() {
+	if !st.wrappingKeys.limit.Allow() {
 		return nil, kms.Throttled()
 	}
-	w, err := b.newWrappingKey(keyID, bits, now)
+	w, err := st.newWrappingKey(keyID, bits, now)
 	if err != nil {
 		return nil, err
 	}
 	if err := put(ctx, s, wrappingKeyPrefix+w.Name, w); err != nil {
 		return nil, err
 	}
-	b.wrappingKeys.recent.Add(slot, w)
+	st.wrappingKeys.recent.Add(slot, w)
 	return w, nil
 }
 
-func (b *backend) newWrappingKey(keyID string, bits int, now time.Time) (*wrappingKey, error) {
-	private, err := cryptoutil.GenerateRSAKey(b.GetRandomReader(), bits)
+func (st *Store) newWrappingKey(keyID string, bits int, now time.Time) (*wrappingKey, error) {
+	private, err := st.wrappingKeys.generate(st.random(), bits)
 	if err != nil {
 		return nil, fmt.Errorf("generating a wrapping key: %w", err)
 	}
@@ -121,10 +128,10 @@ func (b *backend) newWrappingKey(keyID string, bits int, now time.Time) (*wrappi
 		return nil, errors.New("encoding a wrapping key failed")
 	}
 	secret := make([]byte, sha256.Size)
-	if _, err := io.ReadFull(b.GetRandomReader(), secret); err != nil {
+	if _, err := io.ReadFull(st.random(), secret); err != nil {
 		return nil, fmt.Errorf("choosing a secret: %w", err)
 	}
-	id, err := uuid.NewRandomFromReader(b.GetRandomReader())
+	id, err := uuid.NewRandomFromReader(st.random())
 	if err != nil {
 		return nil, fmt.Errorf("choosing an id: %w", err)
 	}
@@ -189,7 +196,7 @@ func isWrappingKeyName(name string) bool {
 }
 
 // tidyWrappingKeys removes the pairs whose last token has expired.
-func (b *backend) tidyWrappingKeys(ctx context.Context, s logical.Storage, now time.Time) error {
+func (st *Store) tidyWrappingKeys(ctx context.Context, s logical.Storage, now time.Time) error {
 	hours, err := list(ctx, s, wrappingKeyPrefix)
 	if err != nil {
 		return err

@@ -1,5 +1,7 @@
 package kmshmac
 
+// The short cut of MACs past the sdk. mac.go tells the whole way.
+
 import (
 	"context"
 	"strings"
@@ -16,8 +18,8 @@ const noData = "{}"
 // sdk: decoding the request's data, of any size, twice, and encoding the
 // answer's. The existence check, which Vault asks for before every write, does
 // not need the data. For the request itself, data that is flat is decoded here,
-// without reflection and without a copy, and handed to HandleRequest in the
-// context; and long text in its answer comes back that way. Everything else
+// without reflection and without a copy, and handed over in the context, for
+// requestData; and long text in its answer comes back that way. Everything else
 // passes untouched.
 func shortCut(ctx context.Context, message any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	switch args := message.(type) {
@@ -26,7 +28,7 @@ func shortCut(ctx context.Context, message any, _ *grpc.UnaryServerInfo, handler
 			r.Data = noData
 		}
 	case *pb.HandleRequestArgs:
-		if r := args.GetRequest(); r != nil && isMacPath(r.Path) {
+		if r := args.GetRequest(); r != nil && isMacPath(r.Path) && isMacOperation(logical.Operation(r.Operation)) {
 			x := &exchange{}
 			if data, ok := flatObject(r.Data); ok {
 				r.Data, x.data = noData, data
@@ -41,7 +43,7 @@ func shortCut(ctx context.Context, message any, _ *grpc.UnaryServerInfo, handler
 	return handler(ctx, message)
 }
 
-// exchange is what shortCut and HandleRequest pass each other, besides the
+// exchange is what shortCut and a handler of MACs pass each other, besides the
 // request and its answer.
 type exchange struct {
 	data  map[string]any // of the request, decoded; nil if it is in the request

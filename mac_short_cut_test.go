@@ -39,7 +39,7 @@ func TestShortCut(t *testing.T) {
 				}
 				return nil, nil
 			}
-			request := func() *pb.Request { return &pb.Request{Path: test.path, Data: test.data} }
+			request := func() *pb.Request { return &pb.Request{Operation: "update", Path: test.path, Data: test.data} }
 
 			_, err := shortCut(t.Context(), &pb.HandleExistenceCheckArgs{Request: request()}, nil, handler)
 			require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestShortCut(t *testing.T) {
 // short cut.
 func TestShortCutAnswers(t *testing.T) {
 	t.Parallel()
-	args := &pb.HandleRequestArgs{Request: &pb.Request{Path: "generate-mac/k", Data: noData}}
+	args := &pb.HandleRequestArgs{Request: &pb.Request{Operation: "update", Path: "generate-mac/k", Data: noData}}
 	tests := map[string]struct {
 		handed fields
 		sent   string // what the sdk makes of the data that is left

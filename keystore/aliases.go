@@ -1,0 +1,408 @@
+package keystore
+
+// Aliases: second, movable names of keys.
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+const (
+	aliasRecordVersion = 1
+
+	// maxPreviousKeys bounds the work of one verification.
+	maxPreviousKeys = 4
+)
+
+// Alias is the stored record of an alias. Like key records it is shared by the
+// cache and never changed.
+type Alias struct {
+	Version         int           `json:"version"`
+	Name            string        `json:"name"` // with its alias/ prefix
+	TargetKeyID     string        `json:"target_key_id"`
+	Previous        []PreviousKey `json:"previous,omitempty"` // also those past their time: see PreviousKeys
+	CreationDate    time.Time     `json:"creation_date"`
+	LastUpdatedDate time.Time     `json:"last_updated_date"`
+}
+
+// PreviousKey is a former target of an alias, whose MACs VerifyMac accepts
+// through the alias until ValidTo.
+type PreviousKey struct {
+	KeyID   string    `json:"key_id"`
+	Left    time.Time `json:"left"` // when the alias was moved away from it
+	ValidTo time.Time `json:"valid_to"`
+}
+
+// ShortName returns the name without its alias/ prefix.
+func (a *Alias) ShortName() string { return strings.TrimPrefix(a.Name, kms.AliasPrefix) }
+
+// PreviousKeys returns the former targets that are still accepted.
+func (a *Alias) PreviousKeys(now time.Time) []PreviousKey {
+	if len(a.Previous) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(a.Previous), func(p PreviousKey) bool { return !now.Before(p.ValidTo) })
+}
+
+// moved returns the alias pointing at another key. The key it leaves is
+// accepted for the overlap; without one, no former key is accepted any more,
+// since whoever moves an alias at once, away from a leaked key say, means it.
+func (a *Alias) moved(target string, overlap time.Duration, now time.Time) (*Alias, error) {
+	c := *a
+	c.TargetKeyID, c.Previous, c.LastUpdatedDate = target, nil, now
+	if overlap == 0 {
+		return &c, nil
+	}
+	for _, p := range append(a.PreviousKeys(now), PreviousKey{a.TargetKeyID, now, now.Add(overlap)}) {
+		if p.KeyID != target {
+			c.Previous = append(c.Previous, p)
+		}
+	}
+	if len(c.Previous) > maxPreviousKeys {
+		return nil, kms.Validationf("%s would accept %d previous keys, more than %d: move it without overlap, or wait for one to end", a.Name, len(c.Previous), maxPreviousKeys)
+	}
+	return &c, nil
+}
+
+// Alias returns the alias of this name, prefix included, and the key it points
+// at; both nil if there is no such alias, or its key is gone and the alias with
+// it.
+func (st *Store) Alias(ctx context.Context, s logical.Storage, name string, now time.Time) (*Alias, *Key, error) {
+	a, err := st.alias(ctx, s, name)
+	if err != nil || a == nil {
+		return nil, nil, err
+	}
+	k, err := st.Key(ctx, s, a.TargetKeyID, now)
+	if err != nil || k == nil {
+		return nil, nil, err
+	}
+	return a, k, nil
+}
+
+// alias returns the record of an alias; nil if there is none.
+func (st *Store) alias(ctx context.Context, s logical.Storage, name string) (*Alias, error) {
+	if a, ok := st.aliases.Get(name); ok {
+		return a, nil
+	}
+	if kms.CheckAliasName(name) != nil {
+		return nil, nil
+	}
+	defer st.readLock(name)()
+	return st.loadAlias(ctx, s, name)
+}
+
+// Resolve returns the key that a key id or an alias with its alias/ prefix
+// names. A name that stands for no key is an exception.
+func (st *Store) Resolve(ctx context.Context, s logical.Storage, name string, now time.Time) (*Key, error) {
+	k, _, err := st.resolve(ctx, s, name, now)
+	return k, err
+}
+
+// ResolveWithPrevious is Resolve for verification: previous are, of an alias,
+// the former keys that still verify.
+func (st *Store) ResolveWithPrevious(ctx context.Context, s logical.Storage, name string, now time.Time) (k *Key, previous []*Key, err error) {
+	k, a, err := st.resolve(ctx, s, name, now)
+	if err != nil || a == nil {
+		return k, nil, err
+	}
+	previous, err = st.previousKeys(ctx, s, a, now)
+	return k, previous, err
+}
+
+func (st *Store) resolve(ctx context.Context, s logical.Storage, name string, now time.Time) (*Key, *Alias, error) {
+	if strings.HasPrefix(name, kms.AliasPrefix) {
+		a, k, err := st.Alias(ctx, s, name, now)
+		if err == nil && a == nil {
+			err = kms.AliasNotFound(name)
+		}
+		return k, a, err
+	}
+	k, err := st.Key(ctx, s, name, now)
+	if err == nil && k == nil {
+		if err = kms.CheckKeyID(name); err == nil {
+			err = kms.KeyNotFound(name)
+		}
+	}
+	return k, nil, err
+}
+
+// previousKeys returns the former keys of an alias that still verify: enabled
+// ones, and only if they are the keys that the alias left, not later ones
+// under the same id.
+func (st *Store) previousKeys(ctx context.Context, s logical.Storage, a *Alias, now time.Time) ([]*Key, error) {
+	var keys []*Key
+	for _, p := range a.PreviousKeys(now) {
+		k, err := st.Key(ctx, s, p.KeyID, now)
+		if err != nil {
+			return nil, err
+		}
+		if k != nil && k.State(now) == kms.Enabled && !k.CreationDate.After(p.Left) {
+			keys = append(keys, k)
+		}
+	}
+	return keys, nil
+}
+
+// loadAlias reads an alias from storage and publishes it. The caller holds its
+// lock. An alias's name with its prefix is its storage key.
+func (st *Store) loadAlias(ctx context.Context, s logical.Storage, name string) (*Alias, error) {
+	a, err := load[Alias](ctx, s, name)
+	if err != nil || a == nil {
+		return nil, err
+	}
+	if a.Version > aliasRecordVersion {
+		return nil, fmt.Errorf("alias %q was written by a newer version of this plugin", name)
+	}
+	st.publishAlias(a)
+	return a, nil
+}
+
+func (st *Store) publishAlias(a *Alias) {
+	if !st.cachingDisabled() {
+		st.aliases.Add(a.Name, a)
+	}
+}
+
+// saveAlias writes an alias and publishes it. The caller holds the locks of
+// the alias and of its target. The hint comes first, so that none is missing.
+func (st *Store) saveAlias(ctx context.Context, s logical.Storage, a *Alias) error {
+	if err := put(ctx, s, aliasIndex(a.TargetKeyID)+a.ShortName(), struct{}{}); err != nil {
+		return err
+	}
+	defer st.names.changed()
+	st.aliases.Remove(a.Name)
+	if err := put(ctx, s, a.Name, a); err != nil {
+		return err
+	}
+	st.publishAlias(a)
+	return nil
+}
+
+// removeAlias deletes an alias and its hint. The caller holds its lock.
+func (st *Store) removeAlias(ctx context.Context, s logical.Storage, a *Alias) error {
+	defer st.names.changed()
+	st.aliases.Remove(a.Name)
+	if err := remove(ctx, s, a.Name); err != nil {
+		return err
+	}
+	// The alias is gone: a hint that stays behind is harmless.
+	_ = st.dropAliasHint(ctx, s, a.TargetKeyID, a.ShortName())
+	return nil
+}
+
+func (st *Store) dropAliasHint(ctx context.Context, s logical.Storage, keyID, shortName string) error {
+	return remove(ctx, s, aliasIndex(keyID)+shortName)
+}
+
+// aliasHints returns the names, without prefix, of the aliases that may point
+// at a key, sorted.
+func (st *Store) aliasHints(ctx context.Context, s logical.Storage, keyID string) ([]string, error) {
+	return collect(ctx, s, aliasIndex(keyID))
+}
+
+// AliasesOf returns the aliases that point at a key, sorted by name.
+func (st *Store) AliasesOf(ctx context.Context, s logical.Storage, keyID string) ([]*Alias, error) {
+	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) { return st.alias(ctx, s, name) })
+}
+
+// peekAliases returns the aliases that point at a key, without taking their
+// locks.
+func (st *Store) peekAliases(ctx context.Context, s logical.Storage, keyID string) ([]*Alias, error) {
+	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) { return load[Alias](ctx, s, name) })
+}
+
+func (st *Store) aliasesBy(ctx context.Context, s logical.Storage, keyID string, get func(name string) (*Alias, error)) ([]*Alias, error) {
+	names, err := st.aliasHints(ctx, s, keyID)
+	if err != nil {
+		return nil, err
+	}
+	var aliases []*Alias
+	for _, name := range names {
+		a, err := get(aliasPrefix + name)
+		if err != nil {
+			return nil, err
+		}
+		if a != nil && a.TargetKeyID == keyID {
+			aliases = append(aliases, a)
+		}
+	}
+	return aliases, nil
+}
+
+// ListAliases returns the names of one folder of aliases, without their alias/
+// prefix, as ListKeys does for keys.
+func (st *Store) ListAliases(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
+	if folder != "" && kms.CheckAliasName(kms.AliasPrefix+strings.TrimSuffix(folder, "/")) != nil {
+		return nil, nil
+	}
+	names, err := st.listNames(ctx, s, aliasPrefix+folder)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := st.goneKeys(ctx, s, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range gone {
+		aliases, err := st.AliasesOf(ctx, s, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range aliases {
+			if name, ok := strings.CutPrefix(a.ShortName(), folder); ok {
+				names = without(names, name)
+			}
+		}
+	}
+	return names, nil
+}
+
+// AliasInput is a request to create an alias or to move it.
+type AliasInput struct {
+	Name        string // with its alias/ prefix
+	TargetKeyID string
+
+	// Overlap is for how long the key that the alias leaves is still accepted
+	// by VerifyMac. nil on an alias that stays where it is changes nothing, 0
+	// ends its overlap.
+	Overlap *time.Duration
+
+	// MustExist says, unless nil, whether there must be such an alias: true
+	// only moves one, false only creates one.
+	MustExist *bool
+}
+
+// WriteAlias creates or moves an alias. Readers see it either where it was or
+// where it goes: the record is replaced in one write.
+func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInput) (*Alias, error) {
+	if err := st.checkAliasScope(ctx, s, in.Name, in.TargetKeyID); err != nil {
+		return nil, err
+	}
+	defer st.lock(in.Name, keyPrefix+in.TargetKeyID)()
+	now := st.now().UTC().Truncate(time.Millisecond)
+
+	target, err := st.loadKey(ctx, s, in.TargetKeyID)
+	if err != nil {
+		return nil, err
+	}
+	if target == nil || target.record.gone(now) {
+		return nil, kms.KeyNotFound(in.TargetKeyID)
+	}
+	if err := kms.Check("CreateAlias", target.Facts(now)); err != nil {
+		return nil, err
+	}
+	stored, err := st.loadAlias(ctx, s, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	existing, err := unlessTargetGone(ctx, s, stored, now)
+	if err != nil {
+		return nil, err
+	}
+	a, err := in.apply(existing, now)
+	if err != nil || a == existing {
+		return a, err
+	}
+	if existing == nil || existing.TargetKeyID != a.TargetKeyID {
+		if err := st.checkAliasCount(ctx, s, in.TargetKeyID); err != nil {
+			return nil, err
+		}
+	}
+	if err := st.saveAlias(ctx, s, a); err != nil {
+		return nil, err
+	}
+	if stored != nil && stored.TargetKeyID != a.TargetKeyID {
+		if err := st.dropAliasHint(ctx, s, stored.TargetKeyID, a.ShortName()); err != nil {
+			st.warn("an outdated hint remains, which is harmless", "error", err)
+		}
+	}
+	return a, nil
+}
+
+// checkAliasScope keeps an alias to keys of its own folder. KMS asks for
+// permission on the alias and on the key; a Vault policy sees the path alone,
+// so without this rule who may write an alias could borrow another team's key.
+func (st *Store) checkAliasScope(ctx context.Context, s logical.Storage, name, target string) error {
+	if kms.Folder(name) == kms.Folder(target) {
+		return nil
+	}
+	settings, err := st.Settings(ctx, s)
+	if err != nil || settings.AliasScope == ScopeAny {
+		return err
+	}
+	return kms.Validationf("%s may point only at keys of its own folder, and %s is not in it. On a mount that one team owns, set alias_scope=any in config.", name, target)
+}
+
+// unlessTargetGone returns the alias, nil if its key is gone and only the tidy
+// has not come by yet.
+func unlessTargetGone(ctx context.Context, s logical.Storage, a *Alias, now time.Time) (*Alias, error) {
+	if a == nil {
+		return nil, nil
+	}
+	k, err := peekKey(ctx, s, a.TargetKeyID)
+	if err != nil || k == nil || k.gone(now) {
+		return nil, err
+	}
+	return a, nil
+}
+
+// apply returns the alias as the request wants it; existing itself if that
+// changes nothing.
+func (in AliasInput) apply(existing *Alias, now time.Time) (*Alias, error) {
+	overlap := valueOf(in.Overlap)
+	switch {
+	case existing == nil && in.MustExist != nil && *in.MustExist:
+		return nil, kms.AliasNotFound(in.Name)
+	case existing == nil:
+		return &Alias{
+			Version: aliasRecordVersion, Name: in.Name, TargetKeyID: in.TargetKeyID,
+			CreationDate: now, LastUpdatedDate: now,
+		}, nil
+	case in.MustExist != nil && !*in.MustExist:
+		return nil, kms.AliasExists(in.Name)
+	case existing.TargetKeyID != in.TargetKeyID:
+		return existing.moved(in.TargetKeyID, overlap, now)
+	case in.Overlap != nil && overlap == 0 && len(existing.Previous) > 0:
+		return existing.moved(in.TargetKeyID, 0, now) // ends the overlap
+	}
+	return existing, nil
+}
+
+func (st *Store) checkAliasCount(ctx context.Context, s logical.Storage, keyID string) error {
+	hints, err := st.aliasHints(ctx, s, keyID)
+	if err != nil || len(hints) < kms.MaxAliasesPerKey {
+		return err
+	}
+	aliases, err := st.peekAliases(ctx, s, keyID)
+	if err != nil || len(aliases) < kms.MaxAliasesPerKey {
+		return err
+	}
+	return kms.LimitExceeded("Aliases per key quota for this account in this region is %d, current usage is %d.", kms.MaxAliasesPerKey, len(aliases))
+}
+
+// DeleteAlias deletes an alias, not its key.
+func (st *Store) DeleteAlias(ctx context.Context, s logical.Storage, name string) error {
+	if kms.CheckAliasName(name) != nil {
+		return kms.AliasNotFound(name)
+	}
+	defer st.lock(name)()
+	a, err := st.loadAlias(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	live, err := unlessTargetGone(ctx, s, a, st.now())
+	if err != nil {
+		return err
+	}
+	if live == nil {
+		return kms.AliasNotFound(name)
+	}
+	return st.removeAlias(ctx, s, a)
+}

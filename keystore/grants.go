@@ -1,0 +1,332 @@
+package keystore
+
+// Grants: who may do what with a key besides those whom Vault's policies allow
+// it.
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// Grant lets a principal do some operations with a key.
+type Grant struct {
+	ID                string    `json:"id"` // 64 hexadecimal digits
+	KeyID             string    `json:"key_id"`
+	Name              string    `json:"name,omitempty"`
+	GranteePrincipal  string    `json:"grantee_principal"`
+	RetiringPrincipal string    `json:"retiring_principal,omitempty"`
+	Operations        []string  `json:"operations"`
+	CreationDate      time.Time `json:"creation_date"`
+}
+
+// grantRecord is the stored record of a grant.
+type grantRecord struct {
+	Grant
+	Secret []byte `json:"secret"` // authenticates grant tokens
+}
+
+// grantRef finds a grant from another index.
+type grantRef struct {
+	KeyID string `json:"key_id"`
+}
+
+// sameAs reports whether two grants with a name are one and the same.
+func (g *Grant) sameAs(other *Grant) bool {
+	return g.Name != "" && g.Name == other.Name && g.GranteePrincipal == other.GranteePrincipal &&
+		g.RetiringPrincipal == other.RetiringPrincipal && slices.Equal(g.Operations, other.Operations)
+}
+
+// allows reports whether all the operations are among the grant's.
+func (g *Grant) allows(operations []string) bool {
+	return !slices.ContainsFunc(operations, func(operation string) bool { return !slices.Contains(g.Operations, operation) })
+}
+
+func loadGrant(ctx context.Context, s logical.Storage, keyID, id string) (*grantRecord, error) {
+	if !isGrantID(id) {
+		return nil, nil
+	}
+	return load[grantRecord](ctx, s, grantsOf(keyID)+id)
+}
+
+// isGrantID guards storage against names that somebody made up.
+func isGrantID(id string) bool {
+	raw, err := hex.DecodeString(id)
+	return err == nil && len(raw) == sha256.Size && hex.EncodeToString(raw) == id
+}
+
+// saveGrant writes a grant, its hints first. The caller holds the key's lock.
+func saveGrant(ctx context.Context, s logical.Storage, g *grantRecord) error {
+	if err := put(ctx, s, granteeIndex(g.KeyID, g.GranteePrincipal)+g.ID, struct{}{}); err != nil {
+		return err
+	}
+	if g.RetiringPrincipal != "" {
+		if err := put(ctx, s, retireeIndex(g.RetiringPrincipal)+g.ID, grantRef{KeyID: g.KeyID}); err != nil {
+			return err
+		}
+	}
+	return put(ctx, s, grantsOf(g.KeyID)+g.ID, g)
+}
+
+// removeGrant deletes a grant, the record first: from then on it grants
+// nothing, whatever hints are left. The caller holds the key's lock.
+func removeGrant(ctx context.Context, s logical.Storage, g *grantRecord) error {
+	if err := remove(ctx, s, grantsOf(g.KeyID)+g.ID); err != nil {
+		return err
+	}
+	if err := remove(ctx, s, granteeIndex(g.KeyID, g.GranteePrincipal)+g.ID); err != nil {
+		return err
+	}
+	if g.RetiringPrincipal == "" {
+		return nil
+	}
+	return remove(ctx, s, retireeIndex(g.RetiringPrincipal)+g.ID)
+}
+
+// purgeGrants deletes all grants of a key that is gone, and any hints.
+func purgeGrants(ctx context.Context, s logical.Storage, keyID string) error {
+	ids, err := list(ctx, s, grantsOf(keyID))
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		g, err := loadGrant(ctx, s, keyID, id)
+		if err != nil {
+			return err
+		}
+		if g == nil {
+			continue
+		}
+		if err := removeGrant(ctx, s, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FindGrant returns a grant that lets the principal do all the operations with
+// the key; nil if there is none.
+func (st *Store) FindGrant(ctx context.Context, s logical.Storage, keyID, principal string, operations ...string) (*Grant, error) {
+	if principal == "" {
+		return nil, nil
+	}
+	return publicGrant(findGrant(ctx, s, keyID, principal, func(g *grantRecord) bool {
+		return g.GranteePrincipal == principal && g.allows(operations)
+	}))
+}
+
+// findGrant returns the first grant that is wanted among those of a grantee.
+func findGrant(ctx context.Context, s logical.Storage, keyID, principal string, wanted func(*grantRecord) bool) (*grantRecord, error) {
+	ids, err := list(ctx, s, granteeIndex(keyID, principal))
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		g, err := loadGrant(ctx, s, keyID, id)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil && wanted(g) {
+			return g, nil
+		}
+	}
+	return nil, nil
+}
+
+// grantToken is what a grant token says; a MAC under the grant's secret
+// precedes it. The nonce makes each token different, as in KMS.
+type grantToken struct {
+	KeyID   string `json:"key_id"`
+	GrantID string `json:"grant_id"`
+	Nonce   []byte `json:"nonce"`
+}
+
+func (st *Store) newGrantToken(g *grantRecord) (string, error) {
+	nonce := make([]byte, 16)
+	if _, err := io.ReadFull(st.random(), nonce); err != nil {
+		return "", fmt.Errorf("choosing a nonce: %w", err)
+	}
+	payload, err := json.Marshal(grantToken{KeyID: g.KeyID, GrantID: g.ID, Nonce: nonce})
+	if err != nil {
+		return "", errors.New("encoding a grant token failed")
+	}
+	token := append(kms.NewMacKey(kms.HMAC256, g.Secret).Append(nil, payload), payload...)
+	return base64.RawURLEncoding.EncodeToString(token), nil
+}
+
+// OpenGrantToken returns the grant that a token names. A token that names none
+// is InvalidGrantTokenException.
+func (st *Store) OpenGrantToken(ctx context.Context, s logical.Storage, token string) (*Grant, error) {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(raw) < sha256.Size {
+		return nil, kms.InvalidGrantToken()
+	}
+	mac, payload := raw[:sha256.Size], raw[sha256.Size:]
+	var t grantToken
+	if json.Unmarshal(payload, &t) != nil {
+		return nil, kms.InvalidGrantToken()
+	}
+	g, err := loadGrant(ctx, s, t.KeyID, t.GrantID)
+	if err != nil {
+		return nil, err
+	}
+	if g == nil || !kms.NewMacKey(kms.HMAC256, g.Secret).Verify(payload, mac) {
+		return nil, kms.InvalidGrantToken()
+	}
+	return &g.Grant, nil
+}
+
+// CheckGrantTokens refuses tokens that name no grant. Grants are in force as
+// soon as they are stored, so a token gives its bearer nothing more.
+func (st *Store) CheckGrantTokens(ctx context.Context, s logical.Storage, tokens []string) error {
+	for _, token := range tokens {
+		g, err := st.OpenGrantToken(ctx, s, token)
+		if err != nil {
+			return err
+		}
+		k, err := st.Key(ctx, s, g.KeyID, st.now())
+		if err != nil {
+			return err
+		}
+		if k == nil {
+			return kms.InvalidGrantToken() // the grant has gone with its key
+		}
+	}
+	return nil
+}
+
+// CreateGrant stores a grant, whose id and creation date the store chooses, or
+// finds the one that the same request with a name made before. token names it;
+// each is different.
+func (st *Store) CreateGrant(ctx context.Context, s logical.Storage, wanted Grant, dryRun bool) (g *Grant, token string, err error) {
+	record, err := st.storeGrant(ctx, s, wanted, dryRun)
+	if err != nil {
+		return nil, "", err
+	}
+	token, err = st.newGrantToken(record)
+	return &record.Grant, token, err
+}
+
+func (st *Store) storeGrant(ctx context.Context, s logical.Storage, wanted Grant, dryRun bool) (*grantRecord, error) {
+	defer st.lock(keyPrefix + wanted.KeyID)()
+	now := st.now()
+	k, err := st.loadKey(ctx, s, wanted.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if k == nil || k.record.gone(now) {
+		return nil, kms.KeyNotFound(wanted.KeyID)
+	}
+	if err := kms.Check("CreateGrant", k.Facts(now)); err != nil {
+		return nil, err
+	}
+	ids, err := list(ctx, s, grantsOf(k.ID))
+	if err != nil {
+		return nil, err
+	}
+	if wanted.Name != "" {
+		existing, err := sameGrant(ctx, s, &wanted)
+		if err != nil || existing != nil && !dryRun {
+			return existing, err
+		}
+	}
+	if len(ids) >= kms.MaxGrantsPerKey {
+		return nil, kms.LimitExceeded("Grants per key quota for this account in this region is %d, current usage is %d.", kms.MaxGrantsPerKey, len(ids))
+	}
+	if dryRun {
+		return nil, kms.DryRun()
+	}
+	random := make([]byte, 2*sha256.Size)
+	if _, err := io.ReadFull(rand.Reader, random); err != nil {
+		return nil, fmt.Errorf("choosing a grant id: %w", err)
+	}
+	g := &grantRecord{Grant: wanted, Secret: random[sha256.Size:]}
+	g.ID = hex.EncodeToString(random[:sha256.Size])
+	g.CreationDate = now.UTC().Truncate(time.Second)
+	return g, saveGrant(ctx, s, g)
+}
+
+// sameGrant finds the stored grant that equals the wanted one.
+func sameGrant(ctx context.Context, s logical.Storage, wanted *Grant) (*grantRecord, error) {
+	return findGrant(ctx, s, wanted.KeyID, wanted.GranteePrincipal, func(g *grantRecord) bool { return g.sameAs(wanted) })
+}
+
+// GrantList are grants by their ids, sorted, to be read one by one.
+type GrantList struct {
+	IDs  []string
+	load func(ctx context.Context, id string) (*Grant, error)
+}
+
+// Load returns one of the list's grants; nil if it is there no more.
+func (l GrantList) Load(ctx context.Context, id string) (*Grant, error) { return l.load(ctx, id) }
+
+// ListGrants returns the grants of a key, only those to the grantee unless that
+// is "".
+func (st *Store) ListGrants(ctx context.Context, s logical.Storage, keyID, grantee string) (GrantList, error) {
+	prefix := grantsOf(keyID)
+	if grantee != "" {
+		prefix = granteeIndex(keyID, grantee)
+	}
+	ids, err := list(ctx, s, prefix)
+	return GrantList{IDs: ids, load: func(ctx context.Context, id string) (*Grant, error) {
+		return publicGrant(loadGrant(ctx, s, keyID, id))
+	}}, err
+}
+
+// ListRetirableGrants returns the grants of any key that a principal may retire
+// because they name it as the retiring one.
+func (st *Store) ListRetirableGrants(ctx context.Context, s logical.Storage, principal string) (GrantList, error) {
+	prefix := retireeIndex(principal)
+	ids, err := list(ctx, s, prefix)
+	return GrantList{IDs: ids, load: func(ctx context.Context, id string) (*Grant, error) {
+		ref, err := load[grantRef](ctx, s, prefix+id)
+		if err != nil || ref == nil {
+			return nil, err
+		}
+		k, err := st.Key(ctx, s, ref.KeyID, st.now())
+		if err != nil || k == nil {
+			return nil, err
+		}
+		return publicGrant(loadGrant(ctx, s, ref.KeyID, id))
+	}}, err
+}
+
+func publicGrant(g *grantRecord, err error) (*Grant, error) {
+	if g == nil {
+		return nil, err
+	}
+	return &g.Grant, err
+}
+
+// EndGrant deletes a grant if check, which may be nil, allows it.
+func (st *Store) EndGrant(ctx context.Context, s logical.Storage, keyID, grantID string, dryRun bool, check func(*Grant) error) error {
+	defer st.lock(keyPrefix + keyID)()
+	g, err := loadGrant(ctx, s, keyID, grantID)
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		return kms.GrantNotFound(grantID)
+	}
+	if check != nil {
+		if err := check(&g.Grant); err != nil {
+			return err
+		}
+	}
+	if dryRun {
+		return kms.DryRun()
+	}
+	return removeGrant(ctx, s, g)
+}

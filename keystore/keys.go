@@ -1,0 +1,388 @@
+package keystore
+
+// What can be done with keys.
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// Key returns the key with this id; nil if there is none, or none any more.
+func (st *Store) Key(ctx context.Context, s logical.Storage, id string, now time.Time) (*Key, error) {
+	k, ok := st.keys.Get(id)
+	if !ok {
+		if kms.CheckKeyID(id) != nil {
+			return nil, nil // and Vault's storage would not like the name
+		}
+		defer st.readLock(keyPrefix + id)()
+		var err error
+		if k, err = st.loadKey(ctx, s, id); err != nil {
+			return nil, err
+		}
+	}
+	if k == nil || k.record.gone(now) {
+		return nil, nil
+	}
+	return k, nil
+}
+
+// KeyByID is Key for operations that take key ids only: an alias, an impossible
+// id and a key that is not there are exceptions.
+func (st *Store) KeyByID(ctx context.Context, s logical.Storage, id string, now time.Time) (*Key, error) {
+	if err := checkKeyID(id); err != nil {
+		return nil, err
+	}
+	k, err := st.Key(ctx, s, id, now)
+	if err == nil && k == nil {
+		err = kms.KeyNotFound(id)
+	}
+	return k, err
+}
+
+// KeyByName returns the key that a key id or an alias with its alias/ prefix
+// names; nil if there is none.
+func (st *Store) KeyByName(ctx context.Context, s logical.Storage, name string, now time.Time) (*Key, error) {
+	if strings.HasPrefix(name, kms.AliasPrefix) {
+		_, k, err := st.Alias(ctx, s, name, now)
+		return k, err
+	}
+	return st.Key(ctx, s, name, now)
+}
+
+func checkKeyID(id string) error {
+	if err := kms.CheckNotAlias(id); err != nil {
+		return err
+	}
+	return kms.CheckKeyID(id)
+}
+
+// loadKey reads a key from storage and publishes it. The caller holds its
+// lock. It returns nil if there is no record, but a key whose deletion date
+// has passed as it is.
+func (st *Store) loadKey(ctx context.Context, s logical.Storage, id string) (*Key, error) {
+	r, err := load[keyRecord](ctx, s, keyPrefix+id)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	if r.Version > keyRecordVersion {
+		return nil, fmt.Errorf("key %q was written by a newer version of this plugin", id)
+	}
+	if !r.Spec.IsHMAC() {
+		return nil, fmt.Errorf("the record of key %q is damaged: unknown key spec", id)
+	}
+	return st.publishKey(r), nil
+}
+
+func (st *Store) publishKey(r *keyRecord) *Key {
+	k := &Key{Metadata: &r.Metadata, record: r, usage: st.usages.of(r.ID)}
+	if len(r.Material) > 0 {
+		k.mac = kms.NewMacKey(r.Spec, r.Material)
+	}
+	if !st.cachingDisabled() {
+		st.keys.Add(r.ID, k)
+	}
+	return k
+}
+
+// peekKey reads a key's record past lock and cache, for those who hold other
+// locks. What they learn may be outdated at once.
+func peekKey(ctx context.Context, s logical.Storage, id string) (*keyRecord, error) {
+	return load[keyRecord](ctx, s, keyPrefix+id)
+}
+
+// saveKey writes a key and publishes it. The caller holds its lock. The hint
+// for the tidy comes first: without it a crash would leave a key that nobody
+// tidies.
+func (st *Store) saveKey(ctx context.Context, s logical.Storage, r *keyRecord) (*Key, error) {
+	if due := r.due(); !due.IsZero() {
+		if err := put(ctx, s, duePrefix+hour(due)+"/"+r.ID, struct{}{}); err != nil {
+			return nil, err
+		}
+	}
+	// A failed write may have happened all the same.
+	defer st.names.changed()
+	st.keys.Remove(r.ID)
+	if err := put(ctx, s, keyPrefix+r.ID, r); err != nil {
+		return nil, err
+	}
+	return st.publishKey(r), nil
+}
+
+// removeKey deletes the record of a key. The caller holds its lock.
+func (st *Store) removeKey(ctx context.Context, s logical.Storage, id string) error {
+	defer st.names.changed()
+	st.keys.Remove(id)
+	return remove(ctx, s, keyPrefix+id)
+}
+
+// KeyInput is what a request says of a key that it creates or rewrites. What is
+// nil was not said.
+type KeyInput struct {
+	Spec        *kms.KeySpec
+	Usage       *string
+	Origin      *string
+	MultiRegion *bool
+	Description *string
+	Tags        map[string]string
+}
+
+// saysWhatItIs reports whether the request says anything of what a new key must
+// be, besides description and tags.
+func (in KeyInput) saysWhatItIs() bool {
+	return in.Spec != nil || in.Usage != nil || in.Origin != nil || in.MultiRegion != nil
+}
+
+func valueOf[T any](p *T) T {
+	if p == nil {
+		return *new(T)
+	}
+	return *p
+}
+
+// CreateKey makes a key under an id that the store chooses: a UUID, as in KMS.
+func (st *Store) CreateKey(ctx context.Context, s logical.Storage, in KeyInput) (*Key, error) {
+	random, err := uuid.NewRandomFromReader(st.random())
+	if err != nil {
+		return nil, fmt.Errorf("choosing a key id: %w", err)
+	}
+	id := random.String()
+	if valueOf(in.MultiRegion) {
+		id = "mrk-" + strings.ReplaceAll(id, "-", "")
+	}
+	defer st.lock(keyPrefix + id)()
+	return st.createKey(ctx, s, id, in)
+}
+
+// WriteKey makes a key under a chosen id, or rewrites the one that is there: the
+// same again is fine, description and tags may change, the rest may not.
+func (st *Store) WriteKey(ctx context.Context, s logical.Storage, id string, in KeyInput) (*Key, error) {
+	if err := kms.CheckKeyID(id); err != nil {
+		return nil, err
+	}
+	if err := st.purgeIfGone(ctx, s, id); err != nil {
+		return nil, err
+	}
+	defer st.lock(keyPrefix + id)()
+	existing, err := st.loadKey(ctx, s, id)
+	switch {
+	case err != nil:
+		return nil, err
+	case existing != nil:
+		return st.rewriteKey(ctx, s, existing, in)
+	case !in.saysWhatItIs():
+		ex := kms.KeyNotFound(id)
+		ex.Hint = "(to create it, set key_spec)"
+		return nil, ex
+	}
+	return st.createKey(ctx, s, id, in)
+}
+
+// createKey makes a new key. The caller holds the key's lock and knows that
+// there is none. The usage that KMS makes its callers repeat is a default here.
+func (st *Store) createKey(ctx context.Context, s logical.Storage, id string, in KeyInput) (*Key, error) {
+	spec, usage, origin := valueOf(in.Spec), valueOf(in.Usage), valueOf(in.Origin)
+	if usage == "" && spec.IsHMAC() {
+		usage = kms.UsageMac
+	}
+	if origin == "" {
+		origin = kms.OriginKMS
+	}
+	if err := kms.CheckNewKey(spec, usage, origin); err != nil {
+		return nil, err
+	}
+	r := &keyRecord{Version: keyRecordVersion, Metadata: Metadata{
+		ID:           id,
+		Spec:         spec,
+		Origin:       origin,
+		MultiRegion:  valueOf(in.MultiRegion),
+		Description:  valueOf(in.Description),
+		Tags:         in.Tags,
+		CreationDate: st.now().UTC().Truncate(time.Millisecond),
+	}}
+	if origin == kms.OriginKMS {
+		r.Material = make([]byte, spec.Bytes())
+		if _, err := io.ReadFull(st.random(), r.Material); err != nil {
+			return nil, fmt.Errorf("generating key material: %w", err)
+		}
+	}
+	return st.saveKey(ctx, s, r)
+}
+
+// rewriteKey applies a write to a key that exists. The caller holds its lock.
+func (st *Store) rewriteKey(ctx context.Context, s logical.Storage, existing *Key, in KeyInput) (*Key, error) {
+	if err := checkFixed(existing, in); err != nil {
+		return nil, err
+	}
+	changed := existing.record.clone()
+	if in.Description != nil {
+		changed.Description = *in.Description
+	}
+	if in.Tags != nil {
+		changed.Tags = in.Tags
+	}
+	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)
+	if !same || !in.saysWhatItIs() { // else the same key is asked for again, in whatever state
+		if err := kms.Check("UpdateKeyDescription", existing.Facts(st.now())); err != nil {
+			return nil, err
+		}
+	}
+	if same {
+		return existing, nil
+	}
+	return st.saveKey(ctx, s, changed)
+}
+
+// checkFixed refuses a write that says something else of what a key is and
+// stays.
+func checkFixed(existing *Key, in KeyInput) error {
+	fixed := []struct {
+		field    string
+		is       any
+		conflict bool
+	}{
+		{"key_spec", string(existing.Spec), in.Spec != nil && *in.Spec != existing.Spec},
+		{"key_usage", kms.UsageMac, in.Usage != nil && *in.Usage != kms.UsageMac},
+		{"origin", existing.Origin, in.Origin != nil && *in.Origin != existing.Origin},
+		{"multi_region", existing.MultiRegion, in.MultiRegion != nil && *in.MultiRegion != existing.MultiRegion},
+	}
+	for _, f := range fixed {
+		if f.conflict {
+			return &kms.Exception{
+				Type:    kms.TypeAlreadyExists,
+				Message: fmt.Sprintf("Key '%s' already exists with %s %v", existing.ID, f.field, f.is),
+				KeyID:   existing.ID,
+			}
+		}
+	}
+	return nil
+}
+
+// changeKey is the only way to change a key: it loads the record under its
+// lock, checks that the operation is allowed in the key's state, lets change
+// alter a copy, and saves it if change says that it did.
+func (st *Store) changeKey(ctx context.Context, s logical.Storage, operation, id string, change func(r *keyRecord, now time.Time) (changed bool, err error)) (*Key, error) {
+	if err := checkKeyID(id); err != nil {
+		return nil, err
+	}
+	defer st.lock(keyPrefix + id)()
+	now := st.now()
+	k, err := st.loadKey(ctx, s, id)
+	if err != nil {
+		return nil, err
+	}
+	if k == nil || k.record.gone(now) {
+		return nil, kms.KeyNotFound(id)
+	}
+	if err := kms.Check(operation, k.Facts(now)); err != nil {
+		return nil, err
+	}
+	copied := k.record.clone()
+	changed, err := change(copied, now)
+	if err != nil || !changed {
+		return k, err
+	}
+	return st.saveKey(ctx, s, copied)
+}
+
+// EnableKey lets a disabled key work again. An enabled one stays as it is.
+func (st *Store) EnableKey(ctx context.Context, s logical.Storage, id string) error {
+	return st.setDisabled(ctx, s, "EnableKey", id, false)
+}
+
+// DisableKey stops a key from working until it is enabled again.
+func (st *Store) DisableKey(ctx context.Context, s logical.Storage, id string) error {
+	return st.setDisabled(ctx, s, "DisableKey", id, true)
+}
+
+func (st *Store) setDisabled(ctx context.Context, s logical.Storage, operation, id string, disabled bool) error {
+	_, err := st.changeKey(ctx, s, operation, id, func(r *keyRecord, _ time.Time) (bool, error) {
+		changed := r.Disabled != disabled
+		r.Disabled = disabled
+		return changed, nil
+	})
+	return err
+}
+
+// ScheduleKeyDeletion lets a key cease to exist in so many days; 0 stands for
+// the mount's default.
+func (st *Store) ScheduleKeyDeletion(ctx context.Context, s logical.Storage, id string, days int) (*Key, error) {
+	if days == 0 {
+		settings, err := st.Settings(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		days = settings.PendingWindowInDays
+	}
+	return st.changeKey(ctx, s, "ScheduleKeyDeletion", id, func(r *keyRecord, now time.Time) (bool, error) {
+		r.DeletionDate = now.UTC().AddDate(0, 0, days).Truncate(time.Millisecond)
+		r.PendingWindowInDays = days
+		return true, nil
+	})
+}
+
+// CancelKeyDeletion brings back a key that is pending deletion, disabled.
+func (st *Store) CancelKeyDeletion(ctx context.Context, s logical.Storage, id string) (*Key, error) {
+	return st.changeKey(ctx, s, "CancelKeyDeletion", id, func(r *keyRecord, _ time.Time) (bool, error) {
+		r.DeletionDate = time.Time{}
+		r.PendingWindowInDays = 0
+		r.Disabled = true
+		return true, nil
+	})
+}
+
+// TagKey adds tags to a key; those that it has get the new values.
+func (st *Store) TagKey(ctx context.Context, s logical.Storage, id string, tags map[string]string) error {
+	_, err := st.changeKey(ctx, s, "TagResource", id, func(r *keyRecord, _ time.Time) (bool, error) {
+		before := maps.Clone(r.Tags)
+		if r.Tags == nil {
+			r.Tags = map[string]string{}
+		}
+		maps.Copy(r.Tags, tags)
+		return !maps.Equal(before, r.Tags), kms.CheckTagCount(len(r.Tags))
+	})
+	return err
+}
+
+// UntagKey removes the tags with these keys, where the key has them.
+func (st *Store) UntagKey(ctx context.Context, s logical.Storage, id string, tagKeys []string) error {
+	_, err := st.changeKey(ctx, s, "UntagResource", id, func(r *keyRecord, _ time.Time) (bool, error) {
+		before := len(r.Tags)
+		for _, tagKey := range tagKeys {
+			delete(r.Tags, tagKey)
+		}
+		return len(r.Tags) != before, nil
+	})
+	return err
+}
+
+// ListKeys returns the names of one folder, "" for the top level: its keys, and
+// its folders with a trailing slash, sorted. The caller must not change them.
+// No record is read, but for those of keys that are due for removal.
+func (st *Store) ListKeys(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
+	if folder != "" && kms.CheckKeyID(strings.TrimSuffix(folder, "/")) != nil {
+		return nil, nil // no key can be there, and Vault's storage would not like the name
+	}
+	names, err := st.listNames(ctx, s, keyPrefix+folder)
+	if err != nil {
+		return nil, err
+	}
+	gone, err := st.goneKeys(ctx, s, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range gone {
+		if name, ok := strings.CutPrefix(id, folder); ok {
+			names = without(names, name)
+		}
+	}
+	return names, nil
+}

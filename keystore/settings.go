@@ -1,0 +1,53 @@
+package keystore
+
+// The mount's settings.
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+// The values of Settings.AliasScope.
+const (
+	ScopeFolder = "folder" // an alias may point only at keys of its own folder
+	ScopeAny    = "any"    // at any key
+)
+
+// Settings is the stored record of the mount's settings.
+type Settings struct {
+	PendingWindowInDays int    `json:"pending_window_in_days"` // the default waiting period of deletions
+	AliasScope          string `json:"alias_scope"`
+}
+
+// Settings returns the mount's settings, defaults where nothing is stored.
+func (st *Store) Settings(ctx context.Context, s logical.Storage) (Settings, error) {
+	settings, err := load[Settings](ctx, s, settingsKey)
+	if err != nil {
+		return Settings{}, err
+	}
+	if settings == nil {
+		return Settings{PendingWindowInDays: kms.MaxPendingWindowDays, AliasScope: ScopeFolder}, nil
+	}
+	return *settings, nil
+}
+
+// ChangeSettings lets change alter the mount's settings, and stores and returns
+// them if they are valid.
+func (st *Store) ChangeSettings(ctx context.Context, s logical.Storage, change func(*Settings)) (Settings, error) {
+	defer st.lock(settingsKey)()
+	settings, err := st.Settings(ctx, s)
+	if err != nil {
+		return settings, err
+	}
+	change(&settings)
+	if err := kms.CheckPendingWindow(settings.PendingWindowInDays); err != nil {
+		return settings, err
+	}
+	if settings.AliasScope != ScopeFolder && settings.AliasScope != ScopeAny {
+		return settings, kms.Validationf("alias_scope must be %s or %s", ScopeFolder, ScopeAny)
+	}
+	return settings, put(ctx, s, settingsKey, settings)
+}

@@ -1,0 +1,135 @@
+package keystore
+
+// The store itself: its locks, its caches, and what makes them forget.
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/vault/sdk/helper/locksutil"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// cacheSize bounds the cached keys, and the cached aliases: more than the
+// 100,000 keys that KMS allows an account. A cached key takes about one
+// kilobyte.
+const cacheSize = 1 << 17
+
+// Options are what a store needs of the mount that it belongs to. They are
+// functions, because a mount knows the answers only once Vault has set it up.
+// All must be set.
+type Options struct {
+	// Now is the only source of time.
+	Now func() time.Time
+
+	// System is Vault's system view. Each of its methods is a round trip.
+	System func() logical.SystemView
+
+	// Random is where key material, ids, secrets and nonces come from.
+	Random func() io.Reader
+
+	// Warn logs what went wrong without harm.
+	Warn func(message string, args ...any)
+
+	// GenerateRSAKey makes the RSA keys that wrap imported key material.
+	GenerateRSAKey GenerateRSAKey
+}
+
+// Store keeps the keys of a mount, and all that belongs to them. It is safe for
+// concurrent use.
+//
+// Its cache holds snapshots. They are published under the same lock stripe
+// under which they are read or written, so that a slow reader cannot put back
+// what a writer has replaced.
+type Store struct {
+	now    func() time.Time
+	random func() io.Reader
+	warn   func(message string, args ...any)
+
+	locks        []*locksutil.LockEntry
+	keys         *lru.Cache[string, *Key]
+	aliases      *lru.Cache[string, *Alias]
+	names        *listings
+	usages       *usageTable
+	wrappingKeys *wrappingKeyCache
+
+	// cachingDisabled is asked of Vault once, on first use, because it is a
+	// round trip, and not earlier, because a mount is made before Vault can be
+	// asked.
+	cachingDisabled func() bool
+}
+
+// New returns the store of a mount. It asks neither storage nor Vault.
+func New(o Options) *Store {
+	// New fails for sizes below one only.
+	keys, _ := lru.New[string, *Key](cacheSize)
+	aliases, _ := lru.New[string, *Alias](cacheSize)
+	return &Store{
+		now:             o.Now,
+		random:          o.Random,
+		warn:            o.Warn,
+		locks:           locksutil.CreateLocks(),
+		keys:            keys,
+		aliases:         aliases,
+		names:           newListings(),
+		usages:          newUsageTable(),
+		wrappingKeys:    newWrappingKeyCache(o.GenerateRSAKey),
+		cachingDisabled: sync.OnceValue(func() bool { return o.System().CachingDisabled() }),
+	}
+}
+
+// lock takes the lock stripes of the storage keys, without deadlock, for
+// writing, and returns the function that releases them.
+func (st *Store) lock(storageKeys ...string) (unlock func()) {
+	locks := locksutil.LocksForKeys(st.locks, storageKeys)
+	for _, l := range locks {
+		l.Lock()
+	}
+	return func() {
+		for _, l := range locks {
+			l.Unlock()
+		}
+	}
+}
+
+// readLock takes the lock stripe of a storage key for reading, and returns the
+// function that releases it.
+func (st *Store) readLock(storageKey string) (unlock func()) {
+	lock := locksutil.LockForKey(st.locks, storageKey)
+	lock.RLock()
+	return lock.RUnlock
+}
+
+// Invalidate forgets what the cache holds of a storage key that another node
+// has written. Vault calls it on every node but the one that wrote.
+func (st *Store) Invalidate(storageKey string) {
+	switch {
+	case strings.HasPrefix(storageKey, keyPrefix):
+		defer st.lock(storageKey)()
+		st.keys.Remove(strings.TrimPrefix(storageKey, keyPrefix))
+		st.names.changed()
+	case strings.HasPrefix(storageKey, aliasPrefix):
+		defer st.lock(storageKey)()
+		st.aliases.Remove(storageKey)
+		st.names.changed()
+	}
+}
+
+// Tidy does what may happen late, for Vault's periodic function: it removes
+// what has ceased to exist (keys whose deletion date has passed with all that
+// belongs to them, expired key material, RSA keys that wrap no more) and stores
+// when keys were last used. No answer depends on it. The node must be one that
+// can write.
+func (st *Store) Tidy(ctx context.Context, s logical.Storage) error {
+	now := st.now()
+	return errors.Join(
+		st.tidyKeys(ctx, s, now),
+		st.tidyWrappingKeys(ctx, s, now),
+		st.usages.flush(ctx, s, now),
+	)
+}
