@@ -88,6 +88,7 @@ func New(c Config) (*Gateway, error) {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	g.macs = newMacCoalescer(g.sendMacs)
+	g.registerState(c.Registerer)
 	g.bodies.New = func() any { return new([]byte) }
 	return g, nil
 }

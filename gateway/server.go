@@ -112,6 +112,15 @@ func (s *Server) Serve(l net.Listener) error {
 // or ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
+// CertificateExpiry returns when the certificate in use expires; the zero time
+// without TLS.
+func (s *Server) CertificateExpiry() time.Time {
+	if s.certificate == nil {
+		return time.Time{}
+	}
+	return s.certificate.current.Load().Leaf.NotAfter
+}
+
 // Reload reads the certificate and its key again. The old ones stay in use if
 // that fails.
 func (s *Server) Reload() error {

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -167,6 +168,17 @@ func TestCertificateReload(t *testing.T) {
 		return connection.ConnectionState().PeerCertificates[0].Subject.CommonName
 	}
 	require.Equal(t, "first", served())
+	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	response, err := trusting.Get("https://" + p.addresses[0] + "/metrics")
+	require.NoError(t, err)
+	text, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	require.NoError(t, err)
+	expiry := regexp.MustCompile(`(?m)^kms_gateway_certificate_expiry_timestamp_seconds (\S+)$`).FindSubmatch(text)
+	require.Len(t, expiry, 2)
+	seconds, err := strconv.ParseFloat(string(expiry[1]), 64)
+	require.NoError(t, err)
+	require.InDelta(t, time.Now().Add(time.Hour).Unix(), seconds, 60)
 	_, _, pool := certificate(t, dir, "second")
 	require.Equal(t, "first", served())
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
@@ -201,6 +213,8 @@ func TestMetricsListener(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, status)
 	status, text := get(p.addresses[1], "/metrics")
 	require.Equal(t, 200, status)
+	require.Regexp(t, `kms_gateway_build_info\{go_version="go1[^"]+",version="[^"]+"\} 1`, text)
+	require.NotContains(t, text, "kms_gateway_certificate_expiry")
 	require.Contains(t, text, `kms_gateway_calls_total{operation="EnableKey",result="ok"} 1`)
 	status, _ = get(p.addresses[0], "/readyz")
 	require.Equal(t, 200, status)

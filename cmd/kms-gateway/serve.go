@@ -14,8 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"vault-plugin-secrets-kms-hmac/gateway"
@@ -34,8 +32,7 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := newRegistry()
 	vault, wrap, err := o.vault(ctx, logTo)
 	if err != nil {
 		return err
@@ -49,6 +46,7 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	watchCertificate(registry, servers[0].Server)
 	defer reloadOnHangup(servers, log)()
 	return runServers(ctx, servers, o.shutdownTimeout, log)
 }
