@@ -16,10 +16,12 @@ PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 PLUGIN := vault-plugin-secrets-kms-hmac
 LDFLAGS := -s -w -X $(PLUGIN).Version=$(VERSION) -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
-# Static programs without paths of the machine that built them: Vault checks
-# the sum of a plugin, so the same source should give the same file.
-BUILD := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Static programs without anything of the machine or the checkout that built
+# them: Vault checks the sum of a plugin, so the same source gives the same file.
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 .PHONY: help
 help: ## List the targets.
@@ -115,6 +117,33 @@ release: ## Cross-build the programs to dist/, with the sums that Vault asks for
 		done; \
 	done
 	cd dist && { sha256sum *_* || shasum -a 256 *_*; } >SHA256SUMS
+
+# The parts of the programs, read from the programs themselves.
+.PHONY: sbom
+sbom: ## Write the bill of materials (CycloneDX) of what is in dist/.
+	@for program in dist/*_linux_amd64; do \
+		$(GO) run $(CYCLONEDX) bin -json -noserial -version $(VERSION) -output "$$program.cdx.json" "$$program" || exit 1; \
+	done
+
+.PHONY: sign
+sign: ## Sign the sums in dist/ with the SSH key in KEY.
+	@test -n "$(KEY)" || { echo "make sign KEY=path of a private SSH key"; exit 1; }
+	ssh-keygen -Y sign -f "$(KEY)" -n file dist/SHA256SUMS
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities in what the programs call.
+	$(GO) run $(GOVULNCHECK) ./...
+
+.PHONY: outdated
+outdated: ## List the programs' modules with their dates, and newer versions.
+	@$(GO) list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}' ./cmd/... | sort -u | \
+	xargs $(GO) list -m -u -f '{{with .Time}}{{.Format "2006-01-02"}}{{end}} {{.Path}} {{.Version}}{{with .Update}} -> {{.Version}}{{end}}{{with .Deprecated}} deprecated: {{.}}{{end}}{{with .Retracted}} retracted: {{.}}{{end}}' | sort
+
+# What differs by nature is left out, see docs/release.md.
+FIPS_DIFFERS := TestImportEveryWrappingAndLength/.*/.*/RSAES_OAEP_SHA_1|TestMacKeyAgreesWithRFC2104|TestMacKeyComputesTheVectorsOfRFC4231|TestDerivedKeys|TestBadKeysLeaveTheOldOnes|FuzzRead
+.PHONY: test-fips
+test-fips: ## Run the tests that need no Vault with FIPS 140-3 algorithms only.
+	GODEBUG=fips140=only $(GO) test -short -skip '$(FIPS_DIFFERS)' ./...
 
 .PHONY: clean
 clean: ## Remove what the other targets wrote here.

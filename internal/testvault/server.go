@@ -67,8 +67,9 @@ type Host struct {
 // Plugin is a secrets engine to register.
 type Plugin struct {
 	Name    string
-	Version string // may be empty: Vault then asks the plugin
-	Path    string // of the program
+	Version string   // may be empty: Vault then asks the plugin
+	Path    string   // of the program
+	Env     []string // added to the environment it inherits from Vault
 }
 
 // Server is a Vault server, alone or as a node of a [Cluster].
@@ -451,6 +452,7 @@ func (s *Server) RegisterPlugin(ctx context.Context, plugin Plugin) error {
 		Version: plugin.Version,
 		Command: command,
 		SHA256:  hex.EncodeToString(sum[:]),
+		Env:     plugin.Env,
 	})
 	if err != nil {
 		return s.explain(fmt.Errorf("registering plugin %s: %w", plugin.Name, err))
