@@ -33,13 +33,22 @@ build: ## Build the engine to bin/plugins/ and the KMS endpoint to bin/.
 	$(BUILD) -o bin/plugins/$(PLUGIN) ./cmd/$(PLUGIN)
 	$(BUILD) -o bin/kms-gateway ./cmd/kms-gateway
 
+# Without the plugin, for those who only want the KMS for tests.
+.PHONY: bin/kms-gateway
+bin/kms-gateway:
+	@$(BUILD) -o bin/kms-gateway ./cmd/kms-gateway
+
 .PHONY: dev
 dev: ## Start Vault with the engine, and the KMS endpoint, until Ctrl-C.
 	@scripts/dev.sh
 
 .PHONY: demo
-demo: ## Show what the engine does, on a real Vault.
+demo: ## Show the KMS for tests, without Vault, in seconds.
 	@scripts/demo.sh
+
+.PHONY: demo-vault
+demo-vault: ## Show what the engine does, on a real Vault.
+	@scripts/demo-vault.sh
 
 .PHONY: vault
 vault: ## Find Vault, or build it (the first time takes 10 to 25 minutes).

@@ -114,6 +114,7 @@ func (s *Server) Env() []string {
 	return []string{
 		"AWS_ENDPOINT_URL_KMS=" + s.URL,
 		"AWS_REGION=" + s.Region,
+		"AWS_DEFAULT_REGION=" + s.Region, // for boto3 and the CLI
 		"AWS_ACCESS_KEY_ID=" + s.AccessKeyID,
 		"AWS_SECRET_ACCESS_KEY=" + s.SecretAccessKey,
 	}

@@ -162,6 +162,25 @@ func TestClock(t *testing.T) {
 	require.True(t, at.Add(time.Hour).Equal(*m.CreationDate))
 }
 
+// TestDocumented is what docs/testing.md shows.
+func TestDocumented(t *testing.T) {
+	t.Parallel()
+	srv := kmstest.Start(t)
+	srv.CreateKey(kmstest.Key{ID: "tokens", Aliases: []string{"alias/current"}})
+	client := kms.NewFromConfig(srv.Config())
+	out, err := client.GenerateMac(t.Context(), &kms.GenerateMacInput{
+		KeyId: aws.String("alias/current"), Message: []byte("x"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256,
+	})
+	require.NoError(t, err)
+	require.Len(t, out.Mac, 32)
+}
+
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		kmstest.NewServer().Close()
+	}
+}
+
 // TestEnv: another program finds the server by its environment alone.
 func TestEnv(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,8 @@ die() {
   exit 1
 }
 
+title() { printf '\n\n== %s\n' "$*"; }
+
 running() { kill -0 "$1" 2>/dev/null; }
 
 listening() { (: <"/dev/tcp/$host/$1") 2>/dev/null; }
@@ -88,4 +90,14 @@ start_gateway() {
   env -u VAULT_TOKEN bin/kms-gateway -listen "$host:$1" -mount "$mount" >"$work/gateway.log" 2>&1 &
   gateway_pid=$!
   await "The KMS endpoint" "$gateway_pid" "$work/gateway.log" listening "$1"
+}
+
+# Starts the KMS for tests, which needs no Vault, on port $1, and sets endpoint
+# to its URL.
+start_dev() {
+  # shellcheck disable=SC2034 # the sourcing script reads it
+  endpoint=http://$host:$1
+  bin/kms-gateway -dev -listen "$host:$1" >"$work/gateway.log" 2>&1 &
+  gateway_pid=$!
+  await "The KMS for tests" "$gateway_pid" "$work/gateway.log" listening "$1"
 }
