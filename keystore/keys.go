@@ -183,6 +183,9 @@ func (st *Store) WriteKey(ctx context.Context, s logical.Storage, id string, in 
 		ex.Hint = "(to create it, set key_spec)"
 		return nil, ex
 	}
+	if err := kms.CheckNewKeyID(id); err != nil {
+		return nil, err
+	}
 	return st.createKey(ctx, s, id, in)
 }
 
@@ -217,7 +220,9 @@ func (st *Store) createKey(ctx context.Context, s logical.Storage, id string, in
 	return st.saveKey(ctx, s, r)
 }
 
-// rewriteKey applies a write to a key that exists. The caller holds its lock.
+// rewriteKey applies a write to a key that exists. One that is pending deletion
+// is not there for its writer, who would otherwise go on as if it were. The
+// caller holds its lock.
 func (st *Store) rewriteKey(ctx context.Context, s logical.Storage, existing *Key, in KeyInput) (*Key, error) {
 	if err := checkFixed(existing, in); err != nil {
 		return nil, err
@@ -229,13 +234,12 @@ func (st *Store) rewriteKey(ctx context.Context, s logical.Storage, existing *Ke
 	if in.Tags != nil {
 		changed.Tags = in.Tags
 	}
-	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)
-	if !same || !in.saysWhatItIs() { // else the same key is asked for again, in whatever state
-		if err := kms.Check("UpdateKeyDescription", existing.Facts(st.now())); err != nil {
-			return nil, err
-		}
+	if existing.State(st.now()) == kms.PendingDeletion {
+		ex := kms.KeyPendingDeletion(existing.ID)
+		ex.Hint = "Its deletion can be cancelled with cancel-key-deletion/" + existing.ID + "."
+		return nil, ex
 	}
-	if same {
+	if changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags) {
 		return existing, nil
 	}
 	return st.saveKey(ctx, s, changed)
