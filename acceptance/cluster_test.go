@@ -93,6 +93,7 @@ func TestFailover(t *testing.T) {
 	if !again {
 		t.Error("no node was active twice, so this has shown nothing about what a node remembers")
 	}
+	givenUp(t, cluster)
 }
 
 func stepDown(t *testing.T, cluster *testvault.Cluster) *testvault.Server {

@@ -165,40 +165,36 @@ func (st *Store) loadAlias(ctx context.Context, s logical.Storage, name string) 
 }
 
 func (st *Store) publishAlias(a *Alias) {
-	if !st.cachingDisabled() {
+	if st.mayCache(a.Name) {
 		st.aliases.Add(a.Name, a)
 	}
 }
 
-// saveAlias writes an alias and publishes it. The caller holds the locks of
-// the alias and of its target. The hint comes first, so that none is missing.
-func (st *Store) saveAlias(ctx context.Context, s logical.Storage, a *Alias) error {
-	if err := put(ctx, s, aliasIndex(a.TargetKeyID)+a.ShortName(), struct{}{}); err != nil {
+// saveAlias writes an alias and publishes it. The change holds the locks of the
+// alias and of its target. The hint comes first, so that none is missing.
+func (w *write) saveAlias(a *Alias) error {
+	if err := w.put(aliasIndex(a.TargetKeyID)+a.ShortName(), struct{}{}); err != nil {
 		return err
 	}
-	defer st.names.changed()
-	st.aliases.Remove(a.Name)
-	if err := put(ctx, s, a.Name, a); err != nil {
+	if err := w.put(a.Name, a); err != nil {
 		return err
 	}
-	st.publishAlias(a)
+	w.st.publishAlias(a)
 	return nil
 }
 
-// removeAlias deletes an alias and its hint. The caller holds its lock.
-func (st *Store) removeAlias(ctx context.Context, s logical.Storage, a *Alias) error {
-	defer st.names.changed()
-	st.aliases.Remove(a.Name)
-	if err := remove(ctx, s, a.Name); err != nil {
+// removeAlias deletes an alias and its hint. The change holds its lock.
+func (w *write) removeAlias(a *Alias) error {
+	if err := w.remove(a.Name); err != nil {
 		return err
 	}
 	// The alias is gone: a hint that stays behind is harmless.
-	_ = st.dropAliasHint(ctx, s, a.TargetKeyID, a.ShortName())
+	_ = w.dropAliasHint(a.TargetKeyID, a.ShortName())
 	return nil
 }
 
-func (st *Store) dropAliasHint(ctx context.Context, s logical.Storage, keyID, shortName string) error {
-	return remove(ctx, s, aliasIndex(keyID)+shortName)
+func (w *write) dropAliasHint(keyID, shortName string) error {
+	return w.remove(aliasIndex(keyID) + shortName)
 }
 
 // aliasHints returns the names, without prefix, of the aliases that may point
@@ -285,7 +281,11 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 	if err := st.checkAliasScope(ctx, s, in.Name, in.TargetKeyID); err != nil {
 		return nil, err
 	}
-	defer st.lock(in.Name, keyPrefix+in.TargetKeyID)()
+	ctx, w, err := st.begin(ctx, s, in.Name, keyPrefix+in.TargetKeyID)
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
 	now := st.now().UTC().Truncate(time.Millisecond)
 
 	target, err := st.loadKey(ctx, s, in.TargetKeyID)
@@ -315,11 +315,11 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 			return nil, err
 		}
 	}
-	if err := st.saveAlias(ctx, s, a); err != nil {
+	if err := w.saveAlias(a); err != nil {
 		return nil, err
 	}
 	if stored != nil && stored.TargetKeyID != a.TargetKeyID {
-		if err := st.dropAliasHint(ctx, s, stored.TargetKeyID, a.ShortName()); err != nil {
+		if err := w.dropAliasHint(stored.TargetKeyID, a.ShortName()); err != nil {
 			st.warn("an outdated hint remains, which is harmless", "error", err)
 		}
 	}
@@ -361,9 +361,6 @@ func (in AliasInput) apply(existing *Alias, now time.Time) (*Alias, error) {
 	case existing == nil && in.MustExist != nil && *in.MustExist:
 		return nil, kms.AliasNotFound(in.Name)
 	case existing == nil:
-		if err := kms.CheckNewAliasName(in.Name); err != nil {
-			return nil, err
-		}
 		return &Alias{
 			Version: aliasRecordVersion, Name: in.Name, TargetKeyID: in.TargetKeyID,
 			CreationDate: now, LastUpdatedDate: now,
@@ -395,7 +392,11 @@ func (st *Store) DeleteAlias(ctx context.Context, s logical.Storage, name string
 	if kms.CheckAliasName(name) != nil {
 		return kms.AliasNotFound(name)
 	}
-	defer st.lock(name)()
+	ctx, w, err := st.begin(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	defer w.end()
 	a, err := st.loadAlias(ctx, s, name)
 	if err != nil {
 		return err
@@ -407,5 +408,5 @@ func (st *Store) DeleteAlias(ctx context.Context, s logical.Storage, name string
 	if live == nil {
 		return kms.AliasNotFound(name)
 	}
-	return st.removeAlias(ctx, s, a)
+	return w.removeAlias(a)
 }

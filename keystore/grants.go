@@ -7,7 +7,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -65,49 +67,49 @@ func isGrantID(id string) bool {
 	return err == nil && len(raw) == sha256.Size && hex.EncodeToString(raw) == id
 }
 
-// saveGrant writes a grant, its hints first. The caller holds the key's lock.
-func saveGrant(ctx context.Context, s logical.Storage, g *grantRecord) error {
-	if err := put(ctx, s, granteeIndex(g.KeyID, g.GranteePrincipal)+g.ID, struct{}{}); err != nil {
+// saveGrant writes a grant, its hints first. The change holds the key's lock.
+func (w *write) saveGrant(g *grantRecord) error {
+	if err := w.put(granteeIndex(g.KeyID, g.GranteePrincipal)+g.ID, struct{}{}); err != nil {
 		return err
 	}
 	if g.RetiringPrincipal != "" {
-		if err := put(ctx, s, retireeIndex(g.RetiringPrincipal)+g.ID, grantRef{KeyID: g.KeyID}); err != nil {
+		if err := w.put(retireeIndex(g.RetiringPrincipal)+g.ID, grantRef{KeyID: g.KeyID}); err != nil {
 			return err
 		}
 	}
-	return put(ctx, s, grantsOf(g.KeyID)+g.ID, g)
+	return w.put(grantsOf(g.KeyID)+g.ID, g)
 }
 
 // removeGrant deletes a grant, the record first: from then on it grants
-// nothing, whatever hints are left. The caller holds the key's lock.
-func removeGrant(ctx context.Context, s logical.Storage, g *grantRecord) error {
-	if err := remove(ctx, s, grantsOf(g.KeyID)+g.ID); err != nil {
+// nothing, whatever hints are left. The change holds the key's lock.
+func (w *write) removeGrant(g *grantRecord) error {
+	if err := w.remove(grantsOf(g.KeyID) + g.ID); err != nil {
 		return err
 	}
-	if err := remove(ctx, s, granteeIndex(g.KeyID, g.GranteePrincipal)+g.ID); err != nil {
+	if err := w.remove(granteeIndex(g.KeyID, g.GranteePrincipal) + g.ID); err != nil {
 		return err
 	}
 	if g.RetiringPrincipal == "" {
 		return nil
 	}
-	return remove(ctx, s, retireeIndex(g.RetiringPrincipal)+g.ID)
+	return w.remove(retireeIndex(g.RetiringPrincipal) + g.ID)
 }
 
 // purgeGrants deletes all grants of a key that is gone, and any hints.
-func purgeGrants(ctx context.Context, s logical.Storage, keyID string) error {
-	ids, err := list(ctx, s, grantsOf(keyID))
+func (w *write) purgeGrants(keyID string) error {
+	ids, err := list(w.ctx, w.s, grantsOf(keyID))
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		g, err := loadGrant(ctx, s, keyID, id)
+		g, err := loadGrant(w.ctx, w.s, keyID, id)
 		if err != nil {
 			return err
 		}
 		if g == nil {
 			continue
 		}
-		if err := removeGrant(ctx, s, g); err != nil {
+		if err := w.removeGrant(g); err != nil {
 			return err
 		}
 	}
@@ -143,30 +145,44 @@ func findGrant(ctx context.Context, s logical.Storage, keyID, principal string, 
 	return nil, nil
 }
 
+// grantToken is what a grant token says; a MAC under the grant's secret
+// precedes it. The nonce makes each token different, as in KMS.
+type grantToken struct {
+	KeyID   string `json:"key_id"`
+	GrantID string `json:"grant_id"`
+	Nonce   []byte `json:"nonce"`
+}
+
 func (st *Store) newGrantToken(g *grantRecord) (string, error) {
 	nonce := make([]byte, 16)
 	if _, err := io.ReadFull(st.random(), nonce); err != nil {
 		return "", fmt.Errorf("choosing a nonce: %w", err)
 	}
-	token, err := kms.GrantToken{KeyID: g.KeyID, GrantID: g.ID, Nonce: nonce}.Seal(g.Secret)
+	payload, err := json.Marshal(grantToken{KeyID: g.KeyID, GrantID: g.ID, Nonce: nonce})
 	if err != nil {
 		return "", errors.New("encoding a grant token failed")
 	}
-	return token, nil
+	token := append(kms.NewMacKey(kms.HMAC256, g.Secret).Append(nil, payload), payload...)
+	return base64.RawURLEncoding.EncodeToString(token), nil
 }
 
 // OpenGrantToken returns the grant that a token names. A token that names none
 // is InvalidGrantTokenException.
 func (st *Store) OpenGrantToken(ctx context.Context, s logical.Storage, token string) (*Grant, error) {
-	t, sealedWith, ok := kms.ReadGrantToken(token)
-	if !ok {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(raw) < sha256.Size {
+		return nil, kms.InvalidGrantToken()
+	}
+	mac, payload := raw[:sha256.Size], raw[sha256.Size:]
+	var t grantToken
+	if json.Unmarshal(payload, &t) != nil {
 		return nil, kms.InvalidGrantToken()
 	}
 	g, err := loadGrant(ctx, s, t.KeyID, t.GrantID)
 	if err != nil {
 		return nil, err
 	}
-	if g == nil || !sealedWith(g.Secret) {
+	if g == nil || !kms.NewMacKey(kms.HMAC256, g.Secret).Verify(payload, mac) {
 		return nil, kms.InvalidGrantToken()
 	}
 	return &g.Grant, nil
@@ -204,7 +220,11 @@ func (st *Store) CreateGrant(ctx context.Context, s logical.Storage, wanted Gran
 }
 
 func (st *Store) storeGrant(ctx context.Context, s logical.Storage, wanted Grant, dryRun bool) (*grantRecord, error) {
-	defer st.lock(keyPrefix + wanted.KeyID)()
+	ctx, w, err := st.begin(ctx, s, keyPrefix+wanted.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
 	now := st.now()
 	k, err := st.loadKey(ctx, s, wanted.KeyID)
 	if err != nil {
@@ -239,7 +259,7 @@ func (st *Store) storeGrant(ctx context.Context, s logical.Storage, wanted Grant
 	g := &grantRecord{Grant: wanted, Secret: random[sha256.Size:]}
 	g.ID = hex.EncodeToString(random[:sha256.Size])
 	g.CreationDate = now.UTC().Truncate(time.Second)
-	return g, saveGrant(ctx, s, g)
+	return g, w.saveGrant(g)
 }
 
 // sameGrant finds the stored grant that equals the wanted one.
@@ -296,7 +316,11 @@ func publicGrant(g *grantRecord, err error) (*Grant, error) {
 
 // EndGrant deletes a grant if check, which may be nil, allows it.
 func (st *Store) EndGrant(ctx context.Context, s logical.Storage, keyID, grantID string, dryRun bool, check func(*Grant) error) error {
-	defer st.lock(keyPrefix + keyID)()
+	ctx, w, err := st.begin(ctx, s, keyPrefix+keyID)
+	if err != nil {
+		return err
+	}
+	defer w.end()
 	g, err := loadGrant(ctx, s, keyID, grantID)
 	if err != nil {
 		return err
@@ -312,5 +336,5 @@ func (st *Store) EndGrant(ctx context.Context, s logical.Storage, keyID, grantID
 	if dryRun {
 		return kms.DryRun()
 	}
-	return removeGrant(ctx, s, g)
+	return w.removeGrant(g)
 }

@@ -87,7 +87,7 @@ func (st *Store) publishKey(r *keyRecord) *Key {
 	if len(r.Material) > 0 {
 		k.mac = kms.NewMacKey(r.Spec, r.Material)
 	}
-	if !st.cachingDisabled() {
+	if st.mayCache(keyPrefix + r.ID) {
 		st.keys.Add(r.ID, k)
 	}
 	return k
@@ -99,29 +99,19 @@ func peekKey(ctx context.Context, s logical.Storage, id string) (*keyRecord, err
 	return load[keyRecord](ctx, s, keyPrefix+id)
 }
 
-// saveKey writes a key and publishes it. The caller holds its lock. The hint
+// saveKey writes a key and publishes it. The change holds its lock. The hint
 // for the tidy comes first: without it a crash would leave a key that nobody
 // tidies.
-func (st *Store) saveKey(ctx context.Context, s logical.Storage, r *keyRecord) (*Key, error) {
+func (w *write) saveKey(r *keyRecord) (*Key, error) {
 	if due := r.due(); !due.IsZero() {
-		if err := put(ctx, s, duePrefix+hour(due)+"/"+r.ID, struct{}{}); err != nil {
+		if err := w.put(duePrefix+hour(due)+"/"+r.ID, struct{}{}); err != nil {
 			return nil, err
 		}
 	}
-	// A failed write may have happened all the same.
-	defer st.names.changed()
-	st.keys.Remove(r.ID)
-	if err := put(ctx, s, keyPrefix+r.ID, r); err != nil {
+	if err := w.put(keyPrefix+r.ID, r); err != nil {
 		return nil, err
 	}
-	return st.publishKey(r), nil
-}
-
-// removeKey deletes the record of a key. The caller holds its lock.
-func (st *Store) removeKey(ctx context.Context, s logical.Storage, id string) error {
-	defer st.names.changed()
-	st.keys.Remove(id)
-	return remove(ctx, s, keyPrefix+id)
+	return w.st.publishKey(r), nil
 }
 
 // KeyInput is what a request says of a key that it creates or rewrites. What is
@@ -158,8 +148,12 @@ func (st *Store) CreateKey(ctx context.Context, s logical.Storage, in KeyInput) 
 	if valueOf(in.MultiRegion) {
 		id = "mrk-" + strings.ReplaceAll(id, "-", "")
 	}
-	defer st.lock(keyPrefix + id)()
-	return st.createKey(ctx, s, id, in)
+	_, w, err := st.begin(ctx, s, keyPrefix+id)
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
+	return w.createKey(id, in)
 }
 
 // WriteKey makes a key under a chosen id, or rewrites the one that is there: the
@@ -171,27 +165,28 @@ func (st *Store) WriteKey(ctx context.Context, s logical.Storage, id string, in 
 	if err := st.purgeIfGone(ctx, s, id); err != nil {
 		return nil, err
 	}
-	defer st.lock(keyPrefix + id)()
+	ctx, w, err := st.begin(ctx, s, keyPrefix+id)
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
 	existing, err := st.loadKey(ctx, s, id)
 	switch {
 	case err != nil:
 		return nil, err
 	case existing != nil:
-		return st.rewriteKey(ctx, s, existing, in)
+		return w.rewriteKey(existing, in)
 	case !in.saysWhatItIs():
 		ex := kms.KeyNotFound(id)
 		ex.Hint = "(to create it, set key_spec)"
 		return nil, ex
 	}
-	if err := kms.CheckNewKeyID(id); err != nil {
-		return nil, err
-	}
-	return st.createKey(ctx, s, id, in)
+	return w.createKey(id, in)
 }
 
 // createKey makes a new key. The caller holds the key's lock and knows that
 // there is none. The usage that KMS makes its callers repeat is a default here.
-func (st *Store) createKey(ctx context.Context, s logical.Storage, id string, in KeyInput) (*Key, error) {
+func (w *write) createKey(id string, in KeyInput) (*Key, error) {
 	spec, usage, origin := valueOf(in.Spec), valueOf(in.Usage), valueOf(in.Origin)
 	if usage == "" && spec.IsHMAC() {
 		usage = kms.UsageMac
@@ -209,21 +204,19 @@ func (st *Store) createKey(ctx context.Context, s logical.Storage, id string, in
 		MultiRegion:  valueOf(in.MultiRegion),
 		Description:  valueOf(in.Description),
 		Tags:         in.Tags,
-		CreationDate: st.now().UTC().Truncate(time.Millisecond),
+		CreationDate: w.st.now().UTC().Truncate(time.Millisecond),
 	}}
 	if origin == kms.OriginKMS {
 		r.Material = make([]byte, spec.Bytes())
-		if _, err := io.ReadFull(st.random(), r.Material); err != nil {
+		if _, err := io.ReadFull(w.st.random(), r.Material); err != nil {
 			return nil, fmt.Errorf("generating key material: %w", err)
 		}
 	}
-	return st.saveKey(ctx, s, r)
+	return w.saveKey(r)
 }
 
-// rewriteKey applies a write to a key that exists. One that is pending deletion
-// is not there for its writer, who would otherwise go on as if it were. The
-// caller holds its lock.
-func (st *Store) rewriteKey(ctx context.Context, s logical.Storage, existing *Key, in KeyInput) (*Key, error) {
+// rewriteKey applies a write to a key that exists. The change holds its lock.
+func (w *write) rewriteKey(existing *Key, in KeyInput) (*Key, error) {
 	if err := checkFixed(existing, in); err != nil {
 		return nil, err
 	}
@@ -234,15 +227,16 @@ func (st *Store) rewriteKey(ctx context.Context, s logical.Storage, existing *Ke
 	if in.Tags != nil {
 		changed.Tags = in.Tags
 	}
-	if existing.State(st.now()) == kms.PendingDeletion {
-		ex := kms.KeyPendingDeletion(existing.ID)
-		ex.Hint = "Its deletion can be cancelled with cancel-key-deletion/" + existing.ID + "."
-		return nil, ex
+	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)
+	if !same || !in.saysWhatItIs() { // else the same key is asked for again, in whatever state
+		if err := kms.Check("UpdateKeyDescription", existing.Facts(w.st.now())); err != nil {
+			return nil, err
+		}
 	}
-	if changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags) {
+	if same {
 		return existing, nil
 	}
-	return st.saveKey(ctx, s, changed)
+	return w.saveKey(changed)
 }
 
 // checkFixed refuses a write that says something else of what a key is and
@@ -277,7 +271,11 @@ func (st *Store) changeKey(ctx context.Context, s logical.Storage, operation, id
 	if err := checkKeyID(id); err != nil {
 		return nil, err
 	}
-	defer st.lock(keyPrefix + id)()
+	ctx, w, err := st.begin(ctx, s, keyPrefix+id)
+	if err != nil {
+		return nil, err
+	}
+	defer w.end()
 	now := st.now()
 	k, err := st.loadKey(ctx, s, id)
 	if err != nil {
@@ -294,7 +292,7 @@ func (st *Store) changeKey(ctx context.Context, s logical.Storage, operation, id
 	if err != nil || !changed {
 		return k, err
 	}
-	return st.saveKey(ctx, s, copied)
+	return w.saveKey(copied)
 }
 
 // EnableKey lets a disabled key work again. An enabled one stays as it is.

@@ -98,8 +98,9 @@ func (st *Store) LastUse(ctx context.Context, s logical.Storage, k *Key) (LastUs
 	return LastUse{packed}, nil
 }
 
-// flush stores the uses since the last flush, if it is time to.
-func (t *usageTable) flush(ctx context.Context, s logical.Storage, now time.Time) error {
+// flushUsages stores the uses since the last flush, if it is time to.
+func (st *Store) flushUsages(ctx context.Context, s logical.Storage, now time.Time) error {
+	t := st.usages
 	t.flushing.Lock()
 	defer t.flushing.Unlock()
 	if now.Before(t.next) {
@@ -119,8 +120,13 @@ func (t *usageTable) flush(ctx context.Context, s logical.Storage, now time.Time
 		}
 		return true
 	})
+	_, w, err := st.begin(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer w.end()
 	for shard, uses := range changed {
-		if err := mergeUses(ctx, s, shard, uses); err != nil {
+		if err := w.mergeUses(shard, uses); err != nil {
 			return err
 		}
 		maps.Copy(t.flushed, uses)
@@ -128,8 +134,8 @@ func (t *usageTable) flush(ctx context.Context, s logical.Storage, now time.Time
 	return nil
 }
 
-func mergeUses(ctx context.Context, s logical.Storage, storageKey string, uses map[string]int64) error {
-	shard, err := load[usageShard](ctx, s, storageKey)
+func (w *write) mergeUses(storageKey string, uses map[string]int64) error {
+	shard, err := load[usageShard](w.ctx, w.s, storageKey)
 	if err != nil {
 		return err
 	}
@@ -139,16 +145,17 @@ func mergeUses(ctx context.Context, s logical.Storage, storageKey string, uses m
 	for id, packed := range uses {
 		shard.LastUsed[id] = max(shard.LastUsed[id], packed)
 	}
-	return put(ctx, s, storageKey, shard)
+	return w.put(storageKey, shard)
 }
 
-// forget removes a deleted key from the table and from its stored shard.
-func (t *usageTable) forget(ctx context.Context, s logical.Storage, keyID string) error {
+// forgetUsage removes a deleted key from the table and from its stored shard.
+func (w *write) forgetUsage(keyID string) error {
+	t := w.st.usages
 	t.flushing.Lock()
 	defer t.flushing.Unlock()
 	t.byKey.Delete(keyID)
 	delete(t.flushed, keyID)
-	shard, err := load[usageShard](ctx, s, usageShardKey(keyID))
+	shard, err := load[usageShard](w.ctx, w.s, usageShardKey(keyID))
 	if err != nil || shard == nil {
 		return err
 	}
@@ -156,7 +163,7 @@ func (t *usageTable) forget(ctx context.Context, s logical.Storage, keyID string
 		return nil
 	}
 	delete(shard.LastUsed, keyID)
-	return put(ctx, s, usageShardKey(keyID), shard)
+	return w.put(usageShardKey(keyID), shard)
 }
 
 func usageShardKey(keyID string) string {

@@ -21,7 +21,7 @@ func (st *Store) listNames(ctx context.Context, s logical.Storage, prefix string
 		return names, nil
 	}
 	names, err := list(ctx, s, prefix)
-	if err == nil && !st.cachingDisabled() {
+	if err == nil && !st.cachingDisabled() && !st.doubts.below(prefix, st.now()) {
 		st.names.add(prefix, names, generation)
 	}
 	return names, err
@@ -62,8 +62,7 @@ func (l *listings) add(prefix string, names []string, generation uint64) {
 	}
 }
 
-// changed forgets all lists. It comes after the write, so that a list read
-// before it is not kept.
+// changed forgets all lists.
 func (l *listings) changed() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -37,7 +37,11 @@ func (st *Store) Settings(ctx context.Context, s logical.Storage) (Settings, err
 // ChangeSettings lets change alter the mount's settings, and stores and returns
 // them if they are valid.
 func (st *Store) ChangeSettings(ctx context.Context, s logical.Storage, change func(*Settings)) (Settings, error) {
-	defer st.lock(settingsKey)()
+	ctx, w, err := st.begin(ctx, s, settingsKey)
+	if err != nil {
+		return Settings{}, err
+	}
+	defer w.end()
 	settings, err := st.Settings(ctx, s)
 	if err != nil {
 		return settings, err
@@ -49,5 +53,5 @@ func (st *Store) ChangeSettings(ctx context.Context, s logical.Storage, change f
 	if settings.AliasScope != ScopeFolder && settings.AliasScope != ScopeAny {
 		return settings, kms.Validationf("alias_scope must be %s or %s", ScopeFolder, ScopeAny)
 	}
-	return settings, put(ctx, s, settingsKey, settings)
+	return settings, w.put(settingsKey, settings)
 }

@@ -87,24 +87,6 @@ func load[T any](ctx context.Context, s logical.Storage, storageKey string) (*T,
 // errNoStorageWrite hides what could not be encoded.
 var errNoStorageWrite = errors.New("encoding the record failed")
 
-func put(ctx context.Context, s logical.Storage, storageKey string, record any) error {
-	entry, err := logical.StorageEntryJSON(storageKey, record)
-	if err != nil {
-		return errNoStorageWrite
-	}
-	if err := s.Put(ctx, entry); err != nil {
-		return fmt.Errorf("writing %q: %w", storageKey, err)
-	}
-	return nil
-}
-
-func remove(ctx context.Context, s logical.Storage, storageKey string) error {
-	if err := s.Delete(ctx, storageKey); err != nil {
-		return fmt.Errorf("deleting %q: %w", storageKey, err)
-	}
-	return nil
-}
-
 // list returns one level of names below a prefix, sorted.
 func list(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
 	names, err := s.List(ctx, prefix)

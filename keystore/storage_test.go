@@ -52,7 +52,11 @@ func TestRecordsOfV010AreKeptToTheByte(t *testing.T) {
 	t.Parallel()
 	records, before := fixture(t)
 	after := &logical.InmemStorage{}
-	kinds := map[string]func(context.Context, logical.Storage, logical.Storage, string) error{
+	now := fixtureNow
+	_, w, err := newTestStore(t, &now, true).begin(t.Context(), after)
+	require.NoError(t, err)
+	defer w.end()
+	kinds := map[string]func(context.Context, logical.Storage, *write, string) error{
 		keyPrefix:          again[keyRecord],
 		aliasPrefix:        again[Alias],
 		aliasIndexPrefix:   again[struct{}],
@@ -69,7 +73,7 @@ func TestRecordsOfV010AreKeptToTheByte(t *testing.T) {
 		prefix := name[:strings.Index(name, "/")+1]
 		require.Contains(t, kinds, prefix)
 		seen[prefix] = true
-		require.NoError(t, kinds[prefix](t.Context(), before, after, name))
+		require.NoError(t, kinds[prefix](t.Context(), before, w, name))
 		entry, err := after.Get(t.Context(), name)
 		require.NoError(t, err)
 		require.Equal(t, value, string(entry.Value), name)
@@ -77,13 +81,13 @@ func TestRecordsOfV010AreKeptToTheByte(t *testing.T) {
 	require.Len(t, seen, len(kinds), "the fixture has something of every kind")
 }
 
-// again reads a record from one storage and writes it to the other.
-func again[T any](ctx context.Context, from, to logical.Storage, name string) error {
+// again reads a record and writes it elsewhere.
+func again[T any](ctx context.Context, from logical.Storage, to *write, name string) error {
 	record, err := load[T](ctx, from, name)
 	if err != nil {
 		return err
 	}
-	return put(ctx, to, name, record)
+	return to.put(name, record)
 }
 
 // The names under which the store writes are those of the fixture.
@@ -93,27 +97,30 @@ func TestNamesOfV010(t *testing.T) {
 	now := fixtureNow
 	st := newTestStore(t, &now, false)
 	written := &recordingStorage{Storage: storage}
+	_, w, err := st.begin(t.Context(), written)
+	require.NoError(t, err)
 	for _, id := range []string{"disabled", "expiring", "deleting"} {
 		k, err := st.Key(t.Context(), storage, id, now)
 		require.NoError(t, err)
-		_, err = st.saveKey(t.Context(), written, k.record)
+		_, err = w.saveKey(k.record)
 		require.NoError(t, err)
 	}
 	a, _, err := st.Alias(t.Context(), storage, "alias/payments/current", now)
 	require.NoError(t, err)
-	require.NoError(t, st.saveAlias(t.Context(), written, a))
+	require.NoError(t, w.saveAlias(a))
 	grants, err := st.ListGrants(t.Context(), storage, "payments/HMAC_256", "e")
 	require.NoError(t, err)
 	require.Len(t, grants.IDs, 1)
 	g, err := loadGrant(t.Context(), storage, "payments/HMAC_256", grants.IDs[0])
 	require.NoError(t, err)
-	require.NoError(t, saveGrant(t.Context(), written, g))
+	require.NoError(t, w.saveGrant(g))
+	w.end()
 	_, err = st.ChangeSettings(t.Context(), written, func(*Settings) {})
 	require.NoError(t, err)
 	k, err := st.Key(t.Context(), storage, "left", now)
 	require.NoError(t, err)
 	k.Used(generateMac, now)
-	require.NoError(t, st.usages.flush(t.Context(), written, now))
+	require.NoError(t, st.flushUsages(t.Context(), written, now))
 	records, _ := fixture(t)
 	require.Len(t, written.names, 12)
 	for _, name := range written.names {

@@ -55,6 +55,7 @@ type Store struct {
 	keys         *lru.Cache[string, *Key]
 	aliases      *lru.Cache[string, *Alias]
 	names        *listings
+	doubts       doubts
 	usages       *usageTable
 	wrappingKeys *wrappingKeyCache
 
@@ -83,20 +84,6 @@ func New(o Options) *Store {
 	}
 }
 
-// lock takes the lock stripes of the storage keys, without deadlock, for
-// writing, and returns the function that releases them.
-func (st *Store) lock(storageKeys ...string) (unlock func()) {
-	locks := locksutil.LocksForKeys(st.locks, storageKeys)
-	for _, l := range locks {
-		l.Lock()
-	}
-	return func() {
-		for _, l := range locks {
-			l.Unlock()
-		}
-	}
-}
-
 // readLock takes the lock stripe of a storage key for reading, and returns the
 // function that releases it.
 func (st *Store) readLock(storageKey string) (unlock func()) {
@@ -108,16 +95,30 @@ func (st *Store) readLock(storageKey string) (unlock func()) {
 // Invalidate forgets what the cache holds of a storage key that another node
 // has written. Vault calls it on every node but the one that wrote.
 func (st *Store) Invalidate(storageKey string) {
+	lock := locksutil.LockForKey(st.locks, storageKey)
+	lock.Lock()
+	defer lock.Unlock()
+	st.forget(storageKey)
+}
+
+// forget drops what the cache holds of a storage key, and all lists that may
+// have it. It comes after the write, so that a list read before it is not kept.
+// The caller holds the lock.
+func (st *Store) forget(storageKey string) {
 	switch {
 	case strings.HasPrefix(storageKey, keyPrefix):
-		defer st.lock(storageKey)()
 		st.keys.Remove(strings.TrimPrefix(storageKey, keyPrefix))
 		st.names.changed()
 	case strings.HasPrefix(storageKey, aliasPrefix):
-		defer st.lock(storageKey)()
 		st.aliases.Remove(storageKey)
 		st.names.changed()
 	}
+}
+
+// mayCache reports whether the record of a storage key, just read or written,
+// may be kept. The caller holds its lock.
+func (st *Store) mayCache(storageKey string) bool {
+	return !st.cachingDisabled() && !st.doubts.about(storageKey, st.now())
 }
 
 // Tidy does what may happen late, for Vault's periodic function: it removes
@@ -130,6 +131,6 @@ func (st *Store) Tidy(ctx context.Context, s logical.Storage) error {
 	return errors.Join(
 		st.tidyKeys(ctx, s, now),
 		st.tidyWrappingKeys(ctx, s, now),
-		st.usages.flush(ctx, s, now),
+		st.flushUsages(ctx, s, now),
 	)
 }

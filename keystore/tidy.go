@@ -33,7 +33,11 @@ func (st *Store) tidyKeys(ctx context.Context, s logical.Storage, now time.Time)
 // tidyKey erases expired material of a key that lives on, and drops the hint
 // if it has nothing more to say.
 func (st *Store) tidyKey(ctx context.Context, s logical.Storage, hint, id string, now time.Time) error {
-	defer st.lock(keyPrefix + id)()
+	ctx, w, err := st.begin(ctx, s, keyPrefix+id)
+	if err != nil {
+		return err
+	}
+	defer w.end()
 	k, err := st.loadKey(ctx, s, id)
 	if err != nil {
 		return err
@@ -41,14 +45,14 @@ func (st *Store) tidyKey(ctx context.Context, s logical.Storage, hint, id string
 	if k != nil && len(k.record.Material) > 0 && !k.record.hasMaterial(now) {
 		changed := k.record.clone()
 		changed.dropMaterial()
-		if k, err = st.saveKey(ctx, s, changed); err != nil {
+		if k, err = w.saveKey(changed); err != nil {
 			return err
 		}
 	}
 	if k != nil && !k.record.due().IsZero() && hour(k.record.due()) <= hour(now) {
 		return nil // later in this hour
 	}
-	return remove(ctx, s, hint)
+	return w.remove(hint)
 }
 
 // purgeIfGone removes a key whose deletion date has passed: its aliases and
@@ -76,7 +80,11 @@ func (st *Store) purgeLocked(ctx context.Context, s logical.Storage, id string, 
 	for _, name := range named {
 		storageKeys = append(storageKeys, aliasPrefix+name)
 	}
-	defer st.lock(storageKeys...)()
+	ctx, w, err := st.begin(ctx, s, storageKeys...)
+	if err != nil {
+		return true, nil, err
+	}
+	defer w.end()
 
 	k, err := st.loadKey(ctx, s, id)
 	if err != nil || k == nil || !k.record.gone(st.now()) {
@@ -92,30 +100,30 @@ func (st *Store) purgeLocked(ctx context.Context, s logical.Storage, id string, 
 		}
 	}
 	for _, name := range names {
-		if err := st.purgeAlias(ctx, s, id, name); err != nil {
+		if err := w.purgeAlias(id, name); err != nil {
 			return true, nil, err
 		}
 	}
-	if err := purgeGrants(ctx, s, id); err != nil {
+	if err := w.purgeGrants(id); err != nil {
 		return true, nil, err
 	}
-	if err := st.usages.forget(ctx, s, id); err != nil {
+	if err := w.forgetUsage(id); err != nil {
 		return true, nil, err
 	}
-	return true, nil, st.removeKey(ctx, s, id)
+	return true, nil, w.remove(keyPrefix + id)
 }
 
 // purgeAlias removes an alias that points at a key, or the hint alone where it
 // points elsewhere by now.
-func (st *Store) purgeAlias(ctx context.Context, s logical.Storage, keyID, name string) error {
-	a, err := st.loadAlias(ctx, s, aliasPrefix+name)
+func (w *write) purgeAlias(keyID, name string) error {
+	a, err := w.st.loadAlias(w.ctx, w.s, aliasPrefix+name)
 	if err != nil {
 		return err
 	}
 	if a != nil && a.TargetKeyID == keyID {
-		return st.removeAlias(ctx, s, a)
+		return w.removeAlias(a)
 	}
-	return st.dropAliasHint(ctx, s, keyID, name)
+	return w.dropAliasHint(keyID, name)
 }
 
 // dueKeys returns the hints of keys that may have something to tidy by now:

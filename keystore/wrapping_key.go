@@ -111,7 +111,12 @@ func (st *Store) wrappingKeyFor(ctx context.Context, s logical.Storage, keyID st
 	if err != nil {
 		return nil, err
 	}
-	if err := put(ctx, s, wrappingKeyPrefix+w.Name, w); err != nil {
+	_, change, err := st.begin(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	defer change.end()
+	if err := change.put(wrappingKeyPrefix+w.Name, w); err != nil {
 		return nil, err
 	}
 	st.wrappingKeys.recent.Add(slot, w)
@@ -197,6 +202,11 @@ func isWrappingKeyName(name string) bool {
 
 // tidyWrappingKeys removes the pairs whose last token has expired.
 func (st *Store) tidyWrappingKeys(ctx context.Context, s logical.Storage, now time.Time) error {
+	ctx, w, err := st.begin(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer w.end()
 	hours, err := list(ctx, s, wrappingKeyPrefix)
 	if err != nil {
 		return err
@@ -210,7 +220,7 @@ func (st *Store) tidyWrappingKeys(ctx context.Context, s logical.Storage, now ti
 			return err
 		}
 		for _, name := range names {
-			if err := remove(ctx, s, wrappingKeyPrefix+h+name); err != nil {
+			if err := w.remove(wrappingKeyPrefix + h + name); err != nil {
 				return err
 			}
 		}

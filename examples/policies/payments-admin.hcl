@@ -65,6 +65,3 @@ path "kms/list-grants/payments/*" {
 path "kms/revoke-grant/payments/*" {
   capabilities = ["update"]
 }
-path "kms/retire-grant/payments/*" {
-  capabilities = ["update"]
-}

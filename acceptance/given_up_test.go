@@ -1,0 +1,65 @@
+//go:build unix
+
+package acceptance
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
+)
+
+// givenUp makes changes that storage takes longer to commit than their clients
+// wait: the other nodes of the cluster stand still meanwhile. What is shown
+// afterwards is what was committed, in lists too, though they are read while the
+// change is under way.
+func givenUp(t *testing.T, cluster *testvault.Cluster) {
+	t.Helper()
+	active, err := cluster.Active(t.Context())
+	must(t, err)
+	others, err := cluster.Standbys(t.Context())
+	must(t, err)
+	m := mount{active, "kms", active.RootToken}
+	m.newKey(t, "left/first", hmac256)
+	m.write(t, "aliases/left/first", body{"target_key_id": "left/first"})
+
+	signal := func(signal syscall.Signal) {
+		for _, node := range others {
+			must(t, syscall.Kill(node.Pid(), signal))
+		}
+	}
+	for round := range 4 {
+		key, alias := fmt.Sprint("key-", round), fmt.Sprint("alias-", round)
+		for _, change := range []struct {
+			method, path, list, name string
+			data                     any
+		}{
+			{"POST", "keys/left/" + key, "keys/left/", key, body{"key_spec": "HMAC_256"}},
+			{"POST", "aliases/left/" + alias, "aliases/left/", alias, body{"target_key_id": "left/first"}},
+			{"DELETE", "aliases/left/" + alias, "aliases/left/", alias, nil},
+		} {
+			m.list(t, change.list)
+			signal(syscall.SIGSTOP)
+			ctx, cancel := context.WithTimeout(t.Context(), 80*time.Millisecond)
+			_, err := m.request(ctx, change.method, change.path, change.data)
+			cancel()
+			m.list(t, change.list) // what is read here must not be kept
+			signal(syscall.SIGCONT)
+			if err == nil {
+				t.Errorf("%s %s was answered without the other nodes", change.method, change.path)
+			}
+			wanted := change.method != "DELETE"
+			eventually(t, change.method+" "+change.path+" to happen", func() bool {
+				a, err := m.request(t.Context(), "GET", change.path, nil)
+				return err == nil && (a.status == 200) == wanted
+			})
+			if slices.Contains(m.list(t, change.list), change.name) != wanted {
+				t.Errorf("after %s %s it is listed: %v", change.method, change.path, !wanted)
+			}
+		}
+	}
+}
