@@ -121,7 +121,10 @@ func (c *call) deniedBy(v *vaultError) *kms.Exception {
 	case v.says("missing client token"):
 		return errMissingToken
 	case v.says("invalid token"):
-		return &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
+		c.gateway.tokens.says.Store(true)
+		return unrecognizedClient()
+	case c.gateway.tokens.unknown(c.ctx, c.caller.token):
+		return unrecognizedClient()
 	}
 	action := "kms:" + c.operation
 	return &kms.Exception{
@@ -129,6 +132,10 @@ func (c *call) deniedBy(v *vaultError) *kms.Exception {
 		Message: "User: " + c.arns().user(c.caller.accessKey) + " is not authorized to perform: " + action +
 			" on resource: " + c.resource + " because no identity-based policy allows the " + action + " action",
 	}
+}
+
+func unrecognizedClient() *kms.Exception {
+	return &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
 }
 
 // engineException gives an exception of the engine the ARN of the resource

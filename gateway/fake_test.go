@@ -19,6 +19,7 @@ import (
 type fakeVault struct {
 	*httptest.Server
 	handle func(r *vaultCall) (status int, body string)
+	whoAmI int // the status of the answer to it, if not 200
 
 	mu    sync.Mutex
 	calls []*vaultCall
@@ -39,11 +40,18 @@ func newFakeVault(t *testing.T, handle func(*vaultCall) (int, string)) *fakeVaul
 		c := &vaultCall{
 			method: r.Method, path: strings.TrimPrefix(r.URL.Path, "/v1/"), query: r.URL.Query().Encode(), token: r.Header.Get("X-Vault-Token"), header: r.Header.Clone(),
 		}
+		if c.path == whoAmI && f.whoAmI == 0 {
+			return // this server knows all tokens
+		}
 		c.raw, _ = io.ReadAll(r.Body)
 		_ = json.Unmarshal(c.raw, &c.body)
 		f.mu.Lock()
 		f.calls = append(f.calls, c)
 		f.mu.Unlock()
+		if c.path == whoAmI {
+			w.WriteHeader(f.whoAmI)
+			return
+		}
 		status, body := f.handle(c)
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)

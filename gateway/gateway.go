@@ -44,6 +44,7 @@ type Config struct {
 // Gateway serves the KMS API. It is safe for concurrent use.
 type Gateway struct {
 	vault        *Vault
+	tokens       *tokenCheck
 	mount        string // with its slash
 	arns         ARNs
 	requireToken bool
@@ -80,7 +81,7 @@ func New(c Config) (*Gateway, error) {
 		return nil, errors.New("the limits on body and concurrency must be positive")
 	}
 	g := &Gateway{
-		vault: c.Vault, mount: mount + "/", arns: c.ARNs, requireToken: c.RequireToken,
+		vault: c.Vault, tokens: newTokenCheck(c.Vault), mount: mount + "/", arns: c.ARNs, requireToken: c.RequireToken,
 		maxBody: c.MaxBody, maxCalls: c.MaxConcurrency, log: c.Log,
 		metrics: newMetrics(c.Registerer),
 	}

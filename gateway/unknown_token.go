@@ -1,0 +1,90 @@
+package gateway
+
+// Tokens that the server does not know. Vault says so when it refuses one.
+// OpenBao does not: to both an unknown token and a missing policy it answers
+// "permission denied". KMS has an exception for each.
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// whoAmI is refused to unknown tokens only, on Vault and on OpenBao: it asks
+	// for no policy. (auth/token/lookup-self asks for one that tokens without
+	// the default policy lack.)
+	whoAmI = "sys/internal/ui/resultant-acl"
+	// tokenKnownFor is how long an answer is good for. A token that is made or
+	// revoked meanwhile is refused all the same, by the other of two names.
+	tokenKnownFor = 10 * time.Second
+	// tokensKnown is how many answers are kept.
+	tokensKnown = 1024
+	// maxWhoAmI is how many bytes of the answer are read, so that the connection
+	// can be used again: nothing in it is of interest.
+	maxWhoAmI = 64 << 10
+)
+
+// tokenCheck tells whether the server knows the token of a call that it has
+// refused. It asks at most once in a while for each token, and never of a
+// server that has once said itself that a token is unknown.
+type tokenCheck struct {
+	vault   *Vault
+	says    atomic.Bool // the server says itself that a token is unknown
+	answers *lru.Cache[[sha256.Size]byte, tokenAnswer]
+	asking  singleflight.Group
+}
+
+type tokenAnswer struct {
+	unknown bool
+	until   time.Time
+}
+
+func newTokenCheck(vault *Vault) *tokenCheck {
+	answers, _ := lru.New[[sha256.Size]byte, tokenAnswer](tokensKnown) // fails for sizes below one only
+	return &tokenCheck{vault: vault, answers: answers}
+}
+
+// unknown reports whether the server has refused a token because it does not
+// know it. Where that cannot be found out, it has been because of a policy.
+func (t *tokenCheck) unknown(ctx context.Context, token string) bool {
+	if token == "" || t.says.Load() {
+		return false // without a token, it is the proxy's that was refused
+	}
+	sum := sha256.Sum256([]byte(token))
+	unknown, _, _ := t.asking.Do(string(sum[:]), func() (any, error) {
+		if a, ok := t.answers.Get(sum); ok && time.Now().Before(a.until) {
+			return a.unknown, nil
+		}
+		// Other calls may wait for this one's answer.
+		status, err := t.vault.statusOnly(context.WithoutCancel(ctx), vaultRequest{method: http.MethodGet, path: whoAmI, token: token})
+		unknown := err == nil && status == http.StatusForbidden
+		if err == nil {
+			t.answers.Add(sum, tokenAnswer{unknown, time.Now().Add(tokenKnownFor)})
+		}
+		return unknown, nil
+	})
+	return unknown.(bool)
+}
+
+// statusOnly makes a request of whose answer the status is all that matters.
+func (v *Vault) statusOnly(ctx context.Context, r vaultRequest) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.timeout)
+	defer cancel()
+	response, err := v.http.Do(v.request(ctx, r))
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.CopyN(io.Discard, response.Body, maxWhoAmI)
+	if err == io.EOF {
+		err = nil
+	}
+	return response.StatusCode, err
+}
