@@ -200,6 +200,7 @@ var onVault = map[string]func(*testing.T, *endpoint){
 	"folders denied": testFoldersDenied,
 	"denied":         testDenied,
 	"callers":        testCallers,
+	"who am I":       testWhoAmI,
 }
 
 func (e *endpoint) run(t *testing.T, tests map[string]func(*testing.T, *endpoint)) {
@@ -935,6 +936,21 @@ func testDenied(t *testing.T, e *endpoint) {
 	requireCode(t, err, "UnrecognizedClientException", "The security token included in the request is invalid.")
 	_, err = e.client("", "").ListKeys(ctx, &kms.ListKeysInput{})
 	require.True(t, isCode(err, "AccessDeniedException"), "without a token: %v", err)
+}
+
+// testWhoAmI is what the endpoint relies on to tell unknown tokens from those
+// that no policy allows the call, where the server does not say which it is.
+func testWhoAmI(t *testing.T, e *endpoint) {
+	nobody := e.vault.TokenFor(t, "nobody", `path "kms/none" { capabilities = ["read"] }`)
+	for token, status := range map[string]int{"": 200, nobody: 200, "hvs.unknown": 403, "s.unknown": 403} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.vault.Address+"/v1/sys/internal/ui/mounts", nil)
+		require.NoError(t, err)
+		request.Header.Set("X-Vault-Token", token)
+		response, err := http.DefaultClient.Do(request)
+		require.NoError(t, err)
+		response.Body.Close()
+		require.Equal(t, status, response.StatusCode, token)
+	}
 }
 
 // testCallers: a thousand concurrent callers with ten tokens, each of which may

@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	// whoAmI is refused to unknown tokens only, on Vault and on OpenBao: it asks
-	// for no policy. (auth/token/lookup-self asks for one that tokens without
-	// the default policy lack.)
-	whoAmI = "sys/internal/ui/resultant-acl"
+	// whoAmI is refused to unknown tokens only, on Vault and on OpenBao: it is
+	// open to those without a token, asks for no policy, and yet looks a token
+	// up if there is one. What auth/token/lookup-self and the like ask for, the
+	// default policy, tokens can lack.
+	whoAmI = "sys/internal/ui/mounts"
 	// tokenKnownFor is how long an answer is good for. A token that is made or
 	// revoked meanwhile is refused all the same, by the other of two names.
 	tokenKnownFor = 10 * time.Second
