@@ -70,6 +70,7 @@ func newBackend() *backend {
 			b.pathKeys(),
 			b.pathKeyState(),
 			b.pathLastUsage(),
+			b.pathKeyPolicy(),
 			b.pathAliases(),
 			b.pathTags(),
 			b.pathImport(),

@@ -18,7 +18,7 @@ func TestTheFaultNamedDoesNotDependOnTheOrderOfAMap(t *testing.T) {
 		data       fields
 		want       string
 	}{
-		{"unknown fields", "keys/a", fields{"z": 1, "b": 1, "y": 1, "tags": 1, "q": 1}, `unknown field "b": this path takes description, key_spec, key_usage, multi_region, origin, tags`},
+		{"unknown fields", "keys/a", fields{"z": 1, "b": 1, "y": 1, "tags": 1, "q": 1}, `unknown field "b": this path takes description, key_spec, key_usage, multi_region, origin, policy, tags`},
 		{"wrong types", "keys/a", fields{"tags": "x", "description": fields{}, "multi_region": "x"}, "description must be of type string"},
 		{"unknown fields of a MAC", "generate-mac/a", fields{"z": 1, "mac": "", "y": 1, "message": 1}, `unknown field "mac": this path takes batch_input, dry_run, grant_tokens, mac_algorithm, message, messages`},
 		{"wrong types of a MAC", "verify-mac/a", fields{"message": 1, "mac": 1, "dry_run": "x", "mac_algorithm": 1}, "dry_run must be true or false"},

@@ -103,6 +103,8 @@ func TestOperationsInEveryKeyState(t *testing.T) {
 		{"RevokeGrant", "update", "revoke-grant/<id>", fields{"grant_id": "<grant>"}, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"RetireGrant", "update", "retire-grant", retire, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"GetKeyLastUsage", "read", "get-key-last-usage/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
+		{"GetKeyPolicy", "read", "get-key-policy/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
+		{"PutKeyPolicy", "update", "put-key-policy/<id>", fields{"policy": rootPolicy}, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"GetKeyRotationStatus", "update", "get-key-rotation-status/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"ListKeyRotations", "update", "list-key-rotations/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"EnableKeyRotation", "update", "enable-key-rotation/<id>", nil, "UO", "D", "PD", "UOE", "UOE", "UOE", "UOE", "UOE"},

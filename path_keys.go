@@ -121,6 +121,7 @@ func newKeyFields() map[string]*framework.FieldSchema {
 			Description: "Make the key a multi-Region primary. A generated id then starts with mrk-.",
 		},
 		"description": {Type: framework.TypeString, Description: "Up to 8,192 characters."},
+		"policy":      policyField(),
 		"tags": {
 			Type:        framework.TypeKVPairs,
 			Description: "Up to 50 tags, as a map or as repeated tags=key=value. On an existing key they replace all others.",
@@ -238,6 +239,12 @@ func keyInput(d *framework.FieldData) (keystore.KeyInput, error) {
 		Origin:      fieldOf[string](d, "origin"),
 		MultiRegion: fieldOf[bool](d, "multi_region"),
 		Description: fieldOf[string](d, "description"),
+		Policy:      fieldOf[string](d, "policy"),
+	}
+	if out.Policy != nil {
+		if err := kms.CheckKeyPolicy(*out.Policy, ""); err != nil {
+			return keystore.KeyInput{}, err
+		}
 	}
 	if _, ok := d.GetOk("tags"); ok {
 		out.Tags = kms.TagMap(tags)

@@ -28,6 +28,8 @@ var routes = []struct{ url, pattern string }{
 	{"disable-key/a", `disable-key/(?P<key_id>.+)`},
 	{"schedule-key-deletion/a", `schedule-key-deletion/(?P<key_id>.+)`},
 	{"cancel-key-deletion/a", `cancel-key-deletion/(?P<key_id>.+)`},
+	{"get-key-policy/a", `get-key-policy/(?P<key_id>.+)`},
+	{"put-key-policy/a", `put-key-policy/(?P<key_id>.+)`},
 	{"get-key-last-usage/a", `get-key-last-usage/(?P<key_id>.+)`},
 	{"aliases/", `aliases/(?P<folder>.+/)?$`},
 	{"aliases/p/", `aliases/(?P<folder>.+/)?$`},

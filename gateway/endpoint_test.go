@@ -489,19 +489,47 @@ const defaultPolicy = `{
 func testPolicies(t *testing.T, e *endpoint) {
 	c, ctx := e.root(), t.Context()
 	compact := strings.ReplaceAll(strings.ReplaceAll(defaultPolicy, "\n", ""), "  ", "")
-	id, _ := create(t, c, func(in *kms.CreateKeyInput) { in.Policy = &compact })
-	out, err := c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &id})
-	require.NoError(t, err)
-	require.Equal(t, defaultPolicy, *out.Policy)
-	require.Equal(t, "default", *out.PolicyName)
+	id, arn := create(t, c)
+	requirePolicy := func(id, policy string) {
+		t.Helper()
+		out, err := c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &id})
+		require.NoError(t, err)
+		require.Equal(t, policy, *out.Policy)
+		require.Equal(t, "default", *out.PolicyName)
+	}
+	requirePolicy(id, defaultPolicy)
+	withPolicy, _ := create(t, c, func(in *kms.CreateKeyInput) { in.Policy = &compact })
+	requirePolicy(withPolicy, compact)
+	_, err := c.CreateKey(ctx, &kms.CreateKeyInput{
+		KeySpec: types.KeySpecHmac256, KeyUsage: types.KeyUsageTypeGenerateVerifyMac, Policy: aws.String(strings.ReplaceAll(compact, account, "444455556666")),
+	})
+	const refused = "Only key policies that mean what the default key policy means are supported. Vault policies decide who may use a key."
+	requireTyped[types.UnsupportedOperationException](t, err, refused)
 	names, err := c.ListKeyPolicies(ctx, &kms.ListKeyPoliciesInput{KeyId: &id})
 	require.NoError(t, err)
 	require.Equal(t, []string{"default"}, names.PolicyNames)
 	require.False(t, names.Truncated)
-	_, err = c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &id, Policy: &compact})
-	require.NoError(t, err)
-	_, err = c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &id, Policy: aws.String(`{"Version":"2012-10-17","Statement":[]}`)})
-	requireTyped[types.UnsupportedOperationException](t, err, "Only the default key policy is supported. Vault policies decide who may use a key.")
+	put := func(id, policy string) error {
+		_, err := c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &id, Policy: &policy})
+		return err
+	}
+	terraforms := `{"Id":"mine","Statement":[{"Action":"kms:*","Effect":"Allow","Principal":{"AWS":["` + account + `"]},"Resource":"*","Sid":"all"}],"Version":"2012-10-17"}`
+	require.NoError(t, put(arn, terraforms))
+	requirePolicy(id, terraforms)
+	require.NoError(t, put(withPolicy, defaultPolicy))
+	requirePolicy(withPolicy, defaultPolicy)
+	requireTyped[types.UnsupportedOperationException](t, put(id, `{"Version":"2012-10-17","Statement":[]}`), refused)
+	requireTyped[types.UnsupportedOperationException](t, put(id, strings.ReplaceAll(terraforms, account, "444455556666")), refused)
+	requireTyped[types.LimitExceededException](t, put(id, terraforms+strings.Repeat(" ", 32768)), "The key policy exceeds the quota of 32768 bytes.")
+	missing := "11111111-2222-3333-4444-555555555555"
+	for _, policy := range []string{terraforms, "nonsense"} {
+		requireTyped[types.NotFoundException](t, put(missing, policy), "Key '"+arnBase+"key/"+missing+"' does not exist")
+	}
+	_, err = c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &missing})
+	requireTyped[types.NotFoundException](t, err, "Key '"+arnBase+"key/"+missing+"' does not exist")
+	_, err = c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &id, Policy: &terraforms, PolicyName: aws.String("other")})
+	requireTyped[types.NotFoundException](t, err, "No such policy exists")
+	requirePolicy(id, terraforms)
 	_, err = c.PutKeyPolicy(ctx, &kms.PutKeyPolicyInput{KeyId: &id, Policy: aws.String("nonsense")})
 	requireTyped[types.MalformedPolicyDocumentException](t, err, "")
 	_, err = c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: &id, PolicyName: aws.String("other")})

@@ -15,7 +15,6 @@ import (
 // as their generic service error, with this code.
 const (
 	typeIncompleteSignature        = "IncompleteSignatureException"
-	typeMalformedPolicy            = "MalformedPolicyDocumentException"
 	typeMissingAuthenticationToken = "MissingAuthenticationTokenException"
 	typeSerialization              = "SerializationException"
 	typeUnknownOperation           = "UnknownOperationException"

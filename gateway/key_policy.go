@@ -2,19 +2,10 @@ package gateway
 
 // GetKeyPolicy, PutKeyPolicy and ListKeyPolicies.
 
-import (
-	"encoding/json"
-	"reflect"
-
-	"vault-plugin-secrets-kms-hmac/kms"
-)
+import "vault-plugin-secrets-kms-hmac/kms"
 
 // defaultPolicyName is the name of the only policy a key has.
 const defaultPolicyName = "default"
-
-// maxPolicyBytes is KMS's real limit on a key policy, below its model's
-// (https://docs.aws.amazon.com/kms/latest/developerguide/resource-limits.html).
-const maxPolicyBytes = 32768
 
 // defaultPolicy returns the policy that KMS gives to keys created without one,
 // to the letter. It leaves all decisions to the account's own permissions,
@@ -35,28 +26,6 @@ func (a ARNs) defaultPolicy() string {
 }`
 }
 
-// checkPolicy accepts the default policy, however it is laid out, and no other:
-// storing a policy that nothing enforces would be a lie.
-func (c *call) checkPolicy(policy string) error {
-	if len(policy) > maxPolicyBytes {
-		return kms.LimitExceeded("The key policy exceeds the quota of %d bytes.", maxPolicyBytes)
-	}
-	var given, own any
-	if json.Unmarshal([]byte(policy), &given) != nil {
-		return &kms.Exception{Type: typeMalformedPolicy}
-	}
-	if err := json.Unmarshal([]byte(c.arns().defaultPolicy()), &own); err != nil {
-		return err
-	}
-	if !reflect.DeepEqual(given, own) {
-		return &kms.Exception{
-			Type:    kms.TypeUnsupportedOperation,
-			Message: "Only the default key policy is supported. Vault policies decide who may use a key.",
-		}
-	}
-	return nil
-}
-
 func checkPolicyName(in input) error {
 	if name := in.text("PolicyName"); name != "" && name != defaultPolicyName {
 		return &kms.Exception{Type: kms.TypeNotFound, Message: "No such policy exists"}
@@ -64,24 +33,36 @@ func checkPolicyName(in input) error {
 	return nil
 }
 
+// getKeyPolicy answers the policy that was put, or else KMS's default.
 func getKeyPolicy(c *call, in input) (answer, error) {
-	if _, err := c.read(); err != nil {
-		return nil, err
+	var native struct {
+		Policy string `json:"policy"`
+	}
+	if err := c.get("get-key-policy/"+c.key.native, &native); err != nil {
+		return nil, c.orNotFound(err)
 	}
 	if err := checkPolicyName(in); err != nil {
 		return nil, err
 	}
-	return answer{{"Policy", c.arns().defaultPolicy()}, {"PolicyName", defaultPolicyName}}, nil
+	if native.Policy == "" {
+		native.Policy = c.arns().defaultPolicy()
+	}
+	return answer{{"Policy", native.Policy}, {"PolicyName", defaultPolicyName}}, nil
 }
 
+// putKeyPolicy refuses a policy once it is known that the key is there.
 func putKeyPolicy(c *call, in input) (answer, error) {
-	if _, err := c.read(); err != nil {
-		return nil, err
+	err := checkPolicyName(in)
+	if err == nil {
+		err = kms.CheckKeyPolicy(in.text("Policy"), c.arns().Account)
 	}
-	if err := checkPolicyName(in); err != nil {
-		return nil, err
+	if err == nil {
+		return nil, c.post("put-key-policy/"+c.key.native, c.fields([]string{"Policy"}, in), nil)
 	}
-	return nil, c.checkPolicy(in.text("Policy"))
+	if _, missing := c.read(); missing != nil && !forbidden(missing) {
+		return nil, missing
+	}
+	return nil, err
 }
 
 func listKeyPolicies(c *call, in input) (answer, error) {

@@ -84,7 +84,7 @@ func checkCreateKey(c *call, in input) error {
 		return err
 	}
 	if policy := in.text("Policy"); policy != "" {
-		return c.checkPolicy(policy)
+		return kms.CheckKeyPolicy(policy, c.arns().Account)
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func checkCreateKey(c *call, in input) error {
 // createKey creates a key in the folder. The mount chooses the ids of keys in
 // no folder; in a folder the endpoint does, in the same way.
 func createKey(c *call, in input) (answer, error) {
-	fields := c.fields([]string{"KeyUsage", "Origin", "MultiRegion", "Description", "Tags"}, in)
+	fields := c.fields([]string{"KeyUsage", "Origin", "MultiRegion", "Description", "Tags", "Policy"}, in)
 	fields["key_spec"] = in.text("KeySpec") + in.text("CustomerMasterKeySpec")
 	path := "keys"
 	if c.folder != "" {

@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/stretchr/testify/require"
 
 	"vault-plugin-secrets-kms-hmac/internal/testvault"
@@ -34,6 +35,9 @@ var recordTerraform = flag.Bool("record-terraform", false, "record what Terrafor
 
 // terraformResources have a configuration and a recording each.
 var terraformResources = []string{"aws_kms_key", "aws_kms_alias", "aws_kms_grant"}
+
+// refusedResources cannot be made here.
+var refusedResources = []string{"aws_kms_external_key"}
 
 const terraformDir = "testdata/terraform"
 
@@ -54,6 +58,14 @@ func TestTerraform(t *testing.T) {
 	for _, resource := range terraformResources {
 		r := &recording{forward: e.forward}
 		tf.run(t, e, r, resource)
+		r.save(t, resource)
+	}
+	for _, resource := range refusedResources {
+		r := &recording{forward: e.forward}
+		server := httptest.NewServer(r)
+		_, err := tf.work(t, e, server.URL, []string{resource}).try(t, "apply", "-auto-approve")
+		require.Error(t, err)
+		server.Close()
 		r.save(t, resource)
 	}
 }
@@ -111,6 +123,9 @@ func (tf *terraform) run(t *testing.T, e *endpoint, handler http.Handler, resour
 	w.terraform(t, append([]string{"apply", "-auto-approve"}, changed...)...)
 	w.reimport(t, changed...)
 	w.requireNoChanges(t, changed...)
+	if !*recordTerraform {
+		w.requireNewKeys(t, e, changed...)
+	}
 	w.terraform(t, append([]string{"destroy", "-auto-approve"}, changed...)...)
 }
 
@@ -134,7 +149,7 @@ func (tf *terraform) work(t *testing.T, e *endpoint, url string, resources []str
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "TMPDIR=" + w.dir, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1",
 		"TF_CLI_ARGS_apply=-no-color", "TF_CLI_ARGS_plan=-no-color", "TF_CLI_ARGS_destroy=-no-color",
 		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=any", "AWS_SESSION_TOKEN=" + e.vault.RootToken,
-		"AWS_ENDPOINT_URL=" + url, "AWS_ENDPOINT_URL_STS=" + url, "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ENDPOINT_URL_KMS=" + url + "/payments", "AWS_ENDPOINT_URL_STS=" + url + "/payments", "AWS_EC2_METADATA_DISABLED=true",
 	}
 	provider := exec.Command(tf.provider, "-debug")
 	provider.Env, provider.Dir = env, w.dir
@@ -157,13 +172,19 @@ func (tf *terraform) work(t *testing.T, e *endpoint, url string, resources []str
 
 func (w *terraformWork) terraform(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), w.command, args...)
-	cmd.Dir, cmd.Env = w.dir, w.env
 	start := time.Now()
-	out, err := cmd.CombinedOutput()
+	out, err := w.try(t, args...)
 	require.NoError(t, err, "terraform %s\n%s", strings.Join(args, " "), out)
 	t.Logf("terraform %s: %s", args[0], time.Since(start).Round(time.Millisecond))
-	return string(out)
+	return out
+}
+
+func (w *terraformWork) try(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), w.command, args...)
+	cmd.Dir, cmd.Env = w.dir, w.env
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // requireNoChanges: what is there is what the configuration says.
@@ -175,12 +196,7 @@ func (w *terraformWork) requireNoChanges(t *testing.T, args ...string) {
 // reimport has Terraform forget the resources and import them again.
 func (w *terraformWork) reimport(t *testing.T, args ...string) {
 	t.Helper()
-	var outputs map[string]struct{ Value map[string]string }
-	require.NoError(t, json.Unmarshal([]byte(w.terraform(t, "output", "-json")), &outputs))
-	ids := map[string]string{}
-	for _, output := range outputs {
-		maps.Copy(ids, output.Value)
-	}
+	ids := w.ids(t)
 	names := slices.Sorted(maps.Keys(ids))
 	w.terraform(t, append([]string{"state", "rm"}, names...)...)
 	var imports bytes.Buffer
@@ -190,6 +206,29 @@ func (w *terraformWork) reimport(t *testing.T, args ...string) {
 	require.NoError(t, os.WriteFile(filepath.Join(w.dir, "imports.tf"), imports.Bytes(), 0o600))
 	out := w.terraform(t, append([]string{"apply", "-auto-approve"}, args...)...)
 	require.Regexp(t, fmt.Sprintf(`%d imported, 0 added, \d changed, 0 destroyed`, len(names)), out)
+}
+
+// requireNewKeys: a key that is pending deletion is not taken for one that is
+// there, but replaced.
+func (w *terraformWork) requireNewKeys(t *testing.T, e *endpoint, args ...string) {
+	t.Helper()
+	id := w.ids(t)["aws_kms_key.multi_region"]
+	_, err := e.client("/payments", e.vault.RootToken).ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: &id})
+	require.NoError(t, err)
+	require.Contains(t, w.terraform(t, append([]string{"apply", "-auto-approve"}, args...)...), "1 added, 0 changed, 0 destroyed")
+	require.NotEqual(t, id, w.ids(t)["aws_kms_key.multi_region"])
+}
+
+// ids returns the ids of the resources that are to be imported.
+func (w *terraformWork) ids(t *testing.T) map[string]string {
+	t.Helper()
+	var outputs map[string]struct{ Value map[string]string }
+	require.NoError(t, json.Unmarshal([]byte(w.terraform(t, "output", "-json")), &outputs))
+	ids := map[string]string{}
+	for _, output := range outputs {
+		maps.Copy(ids, output.Value)
+	}
+	return ids
 }
 
 // forward is the endpoint as a handler.
@@ -327,7 +366,7 @@ func (p *placeholders) show(text string) string {
 // testTerraform sends what Terraform's AWS provider has sent, each recording to
 // a folder of its own, and checks that the answers are those that it got.
 func testTerraform(t *testing.T, e *endpoint) {
-	for _, resource := range terraformResources {
+	for _, resource := range append(refusedResources, terraformResources...) {
 		t.Run(resource, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join(terraformDir, resource+".jsonl"))
 			require.NoError(t, err)

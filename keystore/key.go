@@ -37,6 +37,11 @@ type keyRecord struct {
 	Version int `json:"version"`
 	Metadata
 
+	// Policy is the key policy that was put, as it was put: nothing enforces it.
+	// Empty if none was. The cache does not hold it, since no MAC needs it and
+	// it may be long.
+	Policy string `json:"policy,omitempty"`
+
 	// Material is the secret: the HMAC key itself, as it is. Empty where an
 	// EXTERNAL key has none.
 	Material []byte `json:"material,omitempty"`

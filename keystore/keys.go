@@ -88,9 +88,20 @@ func (st *Store) publishKey(r *keyRecord) *Key {
 		k.mac = kms.NewMacKey(r.Spec, r.Material)
 	}
 	if st.mayCache(keyPrefix + r.ID) {
-		st.keys.Add(r.ID, k)
+		st.keys.Add(r.ID, k.withoutPolicy())
 	}
 	return k
+}
+
+// withoutPolicy returns the key as the cache holds it.
+func (k *Key) withoutPolicy() *Key {
+	if k.record.Policy == "" {
+		return k
+	}
+	slim, record := *k, *k.record
+	record.Policy = ""
+	slim.Metadata, slim.record = &record.Metadata, &record
+	return &slim
 }
 
 // peekKey reads a key's record past lock and cache, for those who hold other
@@ -123,10 +134,11 @@ type KeyInput struct {
 	MultiRegion *bool
 	Description *string
 	Tags        map[string]string
+	Policy      *string
 }
 
 // saysWhatItIs reports whether the request says anything of what a new key must
-// be, besides description and tags.
+// be, besides description, tags and policy.
 func (in KeyInput) saysWhatItIs() bool {
 	return in.Spec != nil || in.Usage != nil || in.Origin != nil || in.MultiRegion != nil
 }
@@ -157,7 +169,7 @@ func (st *Store) CreateKey(ctx context.Context, s logical.Storage, in KeyInput) 
 }
 
 // WriteKey makes a key under a chosen id, or rewrites the one that is there: the
-// same again is fine, description and tags may change, the rest may not.
+// same again is fine, description, tags and policy may change, the rest may not.
 func (st *Store) WriteKey(ctx context.Context, s logical.Storage, id string, in KeyInput) (*Key, error) {
 	if err := kms.CheckKeyID(id); err != nil {
 		return nil, err
@@ -205,7 +217,7 @@ func (w *write) createKey(id string, in KeyInput) (*Key, error) {
 		Description:  valueOf(in.Description),
 		Tags:         in.Tags,
 		CreationDate: w.st.now().UTC().Truncate(time.Millisecond),
-	}}
+	}, Policy: valueOf(in.Policy)}
 	if origin == kms.OriginKMS {
 		r.Material = make([]byte, spec.Bytes())
 		if _, err := io.ReadFull(w.st.random(), r.Material); err != nil {
@@ -227,7 +239,10 @@ func (w *write) rewriteKey(existing *Key, in KeyInput) (*Key, error) {
 	if in.Tags != nil {
 		changed.Tags = in.Tags
 	}
-	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags)
+	if in.Policy != nil {
+		changed.Policy = *in.Policy
+	}
+	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags) && changed.Policy == existing.record.Policy
 	if !same || !in.saysWhatItIs() { // else the same key is asked for again, in whatever state
 		if err := kms.Check("UpdateKeyDescription", existing.Facts(w.st.now())); err != nil {
 			return nil, err
@@ -312,6 +327,33 @@ func (st *Store) setDisabled(ctx context.Context, s logical.Storage, operation, 
 		return changed, nil
 	})
 	return err
+}
+
+// PutKeyPolicy keeps a key policy with the key, whatever state the key is in.
+func (st *Store) PutKeyPolicy(ctx context.Context, s logical.Storage, id, policy string) error {
+	_, err := st.changeKey(ctx, s, "PutKeyPolicy", id, func(r *keyRecord, _ time.Time) (bool, error) {
+		changed := r.Policy != policy
+		r.Policy = policy
+		return changed, nil
+	})
+	return err
+}
+
+// KeyPolicy returns the key policy that was put, "" if none was. It reads
+// storage: the cache does not hold policies.
+func (st *Store) KeyPolicy(ctx context.Context, s logical.Storage, id string, now time.Time) (string, error) {
+	if err := checkKeyID(id); err != nil {
+		return "", err
+	}
+	defer st.readLock(keyPrefix + id)()
+	k, err := st.loadKey(ctx, s, id)
+	switch {
+	case err != nil:
+		return "", err
+	case k == nil || k.record.gone(now):
+		return "", kms.KeyNotFound(id)
+	}
+	return k.record.Policy, nil
 }
 
 // ScheduleKeyDeletion lets a key cease to exist in so many days; 0 stands for

@@ -29,6 +29,7 @@ const (
 	TypeInvalidState         = "KMSInvalidStateException"
 	TypeKeyUnavailable       = "KeyUnavailableException"
 	TypeLimitExceeded        = "LimitExceededException"
+	TypeMalformedPolicy      = "MalformedPolicyDocumentException"
 	TypeNotAuthorized        = "NotAuthorizedException"
 	TypeNotFound             = "NotFoundException"
 	TypeTag                  = "TagException"

@@ -99,7 +99,7 @@ func TestExceptionsAreKMS(t *testing.T) {
 		TypeAlreadyExists, TypeAccessDenied, TypeDependencyTimeout, TypeDisabled, TypeDryRunOperation, TypeExpiredImportToken,
 		TypeIncorrectKey, TypeIncorrectKeyMaterial, TypeInternal, TypeInvalidArn, TypeInvalidCiphertext, TypeInvalidGrantID,
 		TypeInvalidGrantToken, TypeInvalidImportToken, TypeInvalidKeyUsage, TypeInvalidMac, TypeInvalidMarker, TypeInvalidState,
-		TypeKeyUnavailable, TypeLimitExceeded, TypeNotAuthorized, TypeNotFound, TypeTag, TypeThrottling, TypeUnsupportedOperation,
+		TypeKeyUnavailable, TypeLimitExceeded, TypeMalformedPolicy, TypeNotAuthorized, TypeNotFound, TypeTag, TypeThrottling, TypeUnsupportedOperation,
 		TypeValidation,
 	} {
 		modelled := awskms.TypeRegistry.Entries["com.amazonaws.kms#"+name] != nil

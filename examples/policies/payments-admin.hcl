@@ -15,6 +15,15 @@ path "kms/get-key-last-usage/payments/*" {
   capabilities = ["read"]
 }
 
+# Programs written for KMS, such as Terraform's AWS provider, read and put key
+# policies. They decide nothing.
+path "kms/get-key-policy/payments/*" {
+  capabilities = ["read"]
+}
+path "kms/put-key-policy/payments/*" {
+  capabilities = ["update"]
+}
+
 # Choose the waiting period, or stop a deletion before it passes.
 path "kms/schedule-key-deletion/payments/*" {
   capabilities = ["update"]
