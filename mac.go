@@ -20,6 +20,7 @@ package kmshmac
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -115,6 +116,9 @@ func (b *backend) target(ctx context.Context, s logical.Storage, r *macRequest, 
 		if err := authorize(t.Key); err != nil {
 			return t, err
 		}
+		if t.previous, err = authorized(t.previous, authorize); err != nil {
+			return t, err
+		}
 	}
 	if err := b.store.CheckGrantTokens(ctx, s, r.grantTokens); err != nil {
 		return t, err
@@ -128,6 +132,21 @@ func (b *backend) target(ctx context.Context, s logical.Storage, r *macRequest, 
 		return t, err
 	}
 	return t, nil
+}
+
+// authorized returns those of the keys that the caller may use: a grant, like a
+// policy, is about one key, and says nothing of those that an alias has left.
+func authorized(keys []*keystore.Key, authorize func(*keystore.Key) error) ([]*keystore.Key, error) {
+	var allowed []*keystore.Key
+	for _, k := range keys {
+		switch err := authorize(k); {
+		case err == nil:
+			allowed = append(allowed, k)
+		case !errors.Is(err, logical.ErrPermissionDenied):
+			return nil, err
+		}
+	}
+	return allowed, nil
 }
 
 // requestData returns the data of a request for MACs: what shortCut has handed

@@ -125,6 +125,9 @@ func (s *model) create(id, spec, origin string) string {
 		if k.spec != spec || k.origin != origin {
 			return "AlreadyExistsException"
 		}
+		if !k.deletion.IsZero() {
+			return "KMSInvalidStateException"
+		}
 		return ""
 	}
 	s.births++

@@ -68,21 +68,46 @@ func (b *backend) pathGrants() []*framework.Path {
 				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "retirable-grants",
 			},
 			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
-				"retiring_principal": {Type: framework.TypeString, Query: true, Required: true, Description: "The id of the Vault entity that may retire the grants."},
+				"retiring_principal": {Type: framework.TypeString, Query: true, Required: true, Description: "The id of the caller's own Vault entity."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
 					Callback:  b.pathListRetirableGrants,
-					Summary:   "List the grants that an entity may retire (ListRetirableGrants).",
+					Summary:   "List the grants that the caller may retire (ListRetirableGrants).",
 					Responses: responds(200, "OK", grants),
 				},
 			},
-			HelpSynopsis:    "List the grants that an entity may retire (ListRetirableGrants).",
+			HelpSynopsis:    "List the grants that the caller may retire (ListRetirableGrants).",
+			HelpDescription: strings.TrimSpace(listGrantsHelp),
+		},
+		{
+			Pattern: `list-retirable-grants/(?P<retiring_principal>.+)`,
+			DisplayAttrs: &framework.DisplayAttributes{
+				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "retirable-grants-of-principal",
+			},
+			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
+				"retiring_principal": {Type: framework.TypeString, Description: "The id of any Vault entity."},
+			}),
+			Operations: map[logical.Operation]framework.OperationHandler{
+				logical.ReadOperation: &framework.PathOperation{
+					Callback:  b.pathListRetirableGrantsOf,
+					Summary:   "List the grants that any entity may retire (ListRetirableGrants).",
+					Responses: responds(200, "OK", grants),
+				},
+			},
+			HelpSynopsis:    "List the grants that any entity may retire (ListRetirableGrants).",
 			HelpDescription: strings.TrimSpace(listGrantsHelp),
 		},
 		keyOperation("revoke-grant", "revoke", "grant", merge(dryRun, grantID), &framework.PathOperation{
 			Callback:  b.pathRevokeGrant,
 			Summary:   "Revoke a grant of a key (RevokeGrant).",
+			Responses: noContent(),
+		}, revokeGrantHelp),
+		keyOperation("retire-grant", "retire", "grant-of-key", merge(dryRun, grantID, map[string]*framework.FieldSchema{
+			"grant_token": {Type: framework.TypeString, Description: "A token of the grant, instead of grant_id."},
+		}), &framework.PathOperation{
+			Callback:  b.pathRetireGrantOfKey,
+			Summary:   "Retire any grant of a key, as its owner (RetireGrant).",
 			Responses: noContent(),
 		}, revokeGrantHelp),
 		{
@@ -106,7 +131,7 @@ func (b *backend) pathGrants() []*framework.Path {
 		},
 		grantedOperations("generate-mac", generateFields(), b.macOperations("mac-granted", "Do generate-mac with a key that a grant lets the caller use.", generateSchema())),
 		grantedOperations("verify-mac", verifyFields(), b.macOperations("mac-granted", "Do verify-mac with a key that a grant lets the caller use.", verifySchema())),
-		b.granted("describe-key", "DescribeKey", nil, metadataSchema(), b.describeGranted),
+		b.granted("describe-key", "DescribeKey", nil, keyMetadataSchema(), b.describeGranted),
 		b.granted("create-grant", "CreateGrant", createFields, createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 			// As in KMS, a grantee cannot allow others more than it may itself.
 			operations, _ := d.Get("operations").([]string)
@@ -181,7 +206,8 @@ func (b *backend) describeGranted(ctx context.Context, req *logical.Request, _ *
 	if err := b.requireGrant(ctx, req, "DescribeKey")(k); err != nil {
 		return nil, err
 	}
-	return b.describe(ctx, req.Storage, k, now)
+	// Tags and last use take permissions of their own, as in KMS.
+	return &logical.Response{Data: metadata(k, now)}, nil
 }
 
 func createdGrantSchema() map[string]*framework.FieldSchema {
@@ -275,7 +301,18 @@ func (b *backend) pathListGrants(ctx context.Context, req *logical.Request, d *f
 	return grantPage(ctx, d, grants)
 }
 
+// pathListRetirableGrants is open to everybody, so it shows callers their own
+// grants: others' may be on any team's keys.
 func (b *backend) pathListRetirableGrants(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	if principal, ok := d.GetOk("retiring_principal"); ok && (req.EntityID == "" || principal != req.EntityID) {
+		return nil, logical.ErrPermissionDenied
+	}
+	return b.pathListRetirableGrantsOf(ctx, req, d)
+}
+
+// pathListRetirableGrantsOf has the principal in its path, so that a policy
+// says who may see whose.
+func (b *backend) pathListRetirableGrantsOf(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	in, err := grantInput("ListRetirableGrants", "RetiringPrincipal", d, map[string]any{"Limit": nil})
 	if err != nil {
 		return nil, err
@@ -337,6 +374,7 @@ func (b *backend) pathRevokeGrant(ctx context.Context, req *logical.Request, d *
 	return nil, b.store.EndGrant(ctx, req.Storage, k.ID, text(in, "GrantId"), d.Get("dry_run").(bool), nil)
 }
 
+// pathRetireGrant is open to everybody: the grant says who may retire it.
 func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	in, err := modelInput("RetireGrant", d, nil)
 	if err != nil {
@@ -353,8 +391,8 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 		}
 		keyID, grantID = g.KeyID, g.ID
 	}
-	// Everybody's path, so it must not tell which keys there are: a key that is
-	// not there has no such grant.
+	// It must not tell which keys there are: a key that is not there has no such
+	// grant.
 	k, err := b.store.KeyByID(ctx, req.Storage, keyID, b.now())
 	if k == nil {
 		if err = unlessKeyNotFound(err); err == nil {
@@ -368,17 +406,42 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 }
 
 // mayRetire allows retirement to the retiring principal, and to the grantee if
-// the grant says so. A token without an entity, such as a root token, stands
-// for the owner of the keys, whom KMS allows it too: a plugin cannot see more
-// of a token. Entities without that right revoke, if a policy on the key lets
-// them.
+// the grant says so. A token without an entity is nobody: it may be any team's.
+// The owner of the key, to whom KMS allows it too, has a path with the key in it.
 func mayRetire(entityID string, g *keystore.Grant) error {
-	switch {
-	case entityID == "", entityID == g.RetiringPrincipal,
-		entityID == g.GranteePrincipal && slices.Contains(g.Operations, "RetireGrant"):
+	isGrantee := entityID == g.GranteePrincipal && slices.Contains(g.Operations, "RetireGrant")
+	if entityID != "" && (entityID == g.RetiringPrincipal || isGrantee) {
 		return nil
 	}
 	return logical.ErrPermissionDenied
+}
+
+// pathRetireGrantOfKey is for the owner of the key, whom a policy on the path
+// allows it.
+func (b *backend) pathRetireGrantOfKey(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	in, err := modelInput("RetireGrant", d, nil)
+	if err != nil {
+		return nil, err
+	}
+	k, err := b.store.KeyByID(ctx, req.Storage, d.Get("key_id").(string), b.now())
+	if err != nil {
+		return nil, err
+	}
+	grantID, token := text(in, "GrantId"), text(in, "GrantToken")
+	switch {
+	case (token == "") == (grantID == ""):
+		return nil, kms.Validationf("give either grant_token or grant_id")
+	case token != "":
+		g, err := b.store.OpenGrantToken(ctx, req.Storage, token)
+		if err != nil {
+			return nil, err
+		}
+		if g.KeyID != k.ID {
+			return nil, kms.InvalidGrantToken() // of another key, of which the path says nothing
+		}
+		grantID = g.ID
+	}
+	return nil, b.store.EndGrant(ctx, req.Storage, k.ID, grantID, d.Get("dry_run").(bool), nil)
 }
 
 const createGrantHelp = `
@@ -391,19 +454,26 @@ time needs no right to write policies.
 `
 
 const listGrantsHelp = `
+list-grants shows the grants of a key. list-retirable-grants shows an entity the
+grants that it may retire itself; those of others take a policy on
+list-retirable-grants/<entity id>.
+
     $ vault read kms/list-grants/payments/tokens
-    $ vault read kms/list-retirable-grants retiring_principal=...
+    $ vault read kms/list-retirable-grants \
+        retiring_principal=$(vault token lookup -field=entity_id)
+    $ vault read kms/list-retirable-grants/27dd17ae-9374-4e43-0d5f-8fe3c1e0f3a4
 `
 
 const revokeGrantHelp = `
 Revoking is for who manages the key and has a policy on revoke-grant/<key>.
 Retiring is for the entity named as retiring_principal, and for the grantee if
-the grant's operations have RetireGrant. A token without an entity (a root token,
-or one made by the token store) counts as the owner of all keys: mind whom you
-give a policy on retire-grant.
+the grant's operations have RetireGrant; a token without an entity is neither.
+The owner of the key, to whom a policy opens retire-grant/<key>, retires any
+grant of it.
 
     $ vault write kms/revoke-grant/payments/tokens grant_id=...
     $ vault write kms/retire-grant grant_token=...
+    $ vault write kms/retire-grant/payments/tokens grant_id=...
 `
 
 const grantedHelp = `

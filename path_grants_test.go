@@ -40,7 +40,7 @@ func TestGrantLife(t *testing.T) {
 			"grantee_principal": "grantee", "retiring_principal": "retirer", "operations": []any{"GenerateMac", "DescribeKey"},
 		}
 		require.Equal(t, fields{"grants": []any{entry}, "truncated": false}, read(t, m, "list-grants/p/a"))
-		retirable := do(t, m, logical.ReadOperation, "list-retirable-grants", fields{"retiring_principal": "retirer"})
+		retirable := do(t, m, logical.ReadOperation, "list-retirable-grants/retirer", nil)
 		require.Equal(t, fields{"grants": []any{entry}, "truncated": false}, retirable)
 
 		data := macFields("m")
@@ -50,7 +50,7 @@ func TestGrantLife(t *testing.T) {
 
 		write(t, m, "revoke-grant/p/a", fields{"grant_id": id})
 		require.Empty(t, read(t, m, "list-grants/p/a")["grants"])
-		require.Empty(t, do(t, m, logical.ReadOperation, "list-retirable-grants", fields{"retiring_principal": "retirer"})["grants"])
+		require.Empty(t, do(t, m, logical.ReadOperation, "list-retirable-grants/retirer", nil)["grants"])
 		writeRefused(t, m, "generate-mac/p/a", data, "InvalidGrantTokenException", "The grant token is not valid.")
 		requireForbidden(t, m.as("grantee"), "granted/generate-mac/p/a", macFields("m"))
 		writeRefused(t, m, "revoke-grant/p/a", fields{"grant_id": id}, "NotFoundException", "Grant ID "+id+" not found")
@@ -243,6 +243,7 @@ func TestRetireGrant(t *testing.T) {
 		{"grantee with RetireGrant", "grantee", "RetireGrant,GenerateMac", true},
 		{"grantee without", "grantee", "GenerateMac", false},
 		{"somebody else", "stranger", "RetireGrant", false},
+		{"a token without an entity", "", "RetireGrant", false},
 	}
 	for _, test := range tests {
 		for _, by := range []string{"token", "id"} {
@@ -269,6 +270,78 @@ func TestRetireGrant(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The owner of a key, whom a policy on the path allows it, retires any grant of
+// it, and none of another key.
+func TestRetireGrantOfKey(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "p/a")
+	createKey(t, m, "q/b")
+	for _, who := range []string{"", "owner"} {
+		for _, by := range []string{"grant_token", "grant_id"} {
+			id, token := createGrant(t, m, "p/a", "e", "GenerateMac", fields{"retiring_principal": "r"})
+			data := fields{by: map[string]string{"grant_token": token, "grant_id": id}[by]}
+			owner := m.as(who)
+			if by == "grant_token" {
+				writeRefused(t, owner, "retire-grant/q/b", data, "InvalidGrantTokenException", "The grant token is not valid.")
+			} else {
+				writeRefused(t, owner, "retire-grant/q/b", data, "NotFoundException", "Grant ID "+id+" not found")
+			}
+			writeRefused(t, owner, "retire-grant/none", data, "NotFoundException", "Key 'none' does not exist")
+			data["dry_run"] = true
+			writeRefused(t, owner, "retire-grant/p/a", data, "DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
+			delete(data, "dry_run")
+			require.Len(t, read(t, m, "list-grants/p/a")["grants"], 1)
+			require.Nil(t, write(t, owner, "retire-grant/p/a", data))
+			require.Empty(t, read(t, m, "list-grants/p/a")["grants"])
+		}
+	}
+	for _, data := range []fields{nil, {"grant_token": "t", "grant_id": "i"}} {
+		writeRefused(t, m, "retire-grant/p/a", data, "ValidationException", "give either grant_token or grant_id")
+	}
+}
+
+// A grant to describe a key shows what DescribeKey of KMS shows.
+func TestGrantedDescriptionHasNoMore(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "a", fields{"tags": fields{"owner": "somebody"}})
+	macOf(t, m, "a", "m")
+	createGrant(t, m, "a", "e", "DescribeKey")
+	all := read(t, m, "keys/a")
+	require.Contains(t, all, "tags")
+	require.NotNil(t, all["last_used"])
+	delete(all, "tags")
+	delete(all, "last_used")
+	require.Equal(t, all, write(t, m.as("e"), "granted/describe-key/a", nil))
+}
+
+// A grant is about one key: through an alias with an overlap it does not verify
+// MACs of keys that it does not name.
+func TestGrantsAndFormerKeysOfAnAlias(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "old")
+	createKey(t, m, "new")
+	write(t, m, "aliases/x", fields{"target_key_id": "old"})
+	former := macOf(t, m, "alias/x", "m")
+	write(t, m, "aliases/x", fields{"target_key_id": "new", "overlap": "24h"})
+	current := macOf(t, m, "alias/x", "m")
+	createGrant(t, m, "new", "e", "VerifyMac")
+	e := m.as("e")
+	verify := func(mac string) fields { return verifyFieldsOf("m", mac) }
+	require.Equal(t, "old", write(t, m, "verify-mac/alias/x", verify(former))["key_id"])
+	require.Equal(t, "new", write(t, e, "granted/verify-mac/alias/x", verify(current))["key_id"])
+	writeRefused(t, e, "granted/verify-mac/alias/x", verify(former), "KMSInvalidMacException", "")
+	batch := fields{"mac_algorithm": "HMAC_SHA_256", "messages": b64("m") + "," + b64("m"), "macs": former + "," + current}
+	require.Equal(t, "false,true", write(t, e, "granted/verify-mac/alias/x", batch)["macs_valid"])
+
+	createGrant(t, m, "old", "e", "GenerateMac") // of another operation
+	writeRefused(t, e, "granted/verify-mac/alias/x", verify(former), "KMSInvalidMacException", "")
+	createGrant(t, m, "old", "e", "VerifyMac")
+	require.Equal(t, "old", write(t, e, "granted/verify-mac/alias/x", verify(former))["key_id"])
 }
 
 func TestEndGrantRefusals(t *testing.T) {
@@ -329,8 +402,13 @@ func TestListGrants(t *testing.T) {
 	require.Len(t, grants("list-grants/a", fields{"grantee_principal": "none"}), 0)
 	require.Equal(t, []string{other}, grants("list-grants/b", fields{"grant_id": other}))
 	refused(t, m, logical.ReadOperation, "list-grants/a", fields{"grant_id": other}, "InvalidGrantIdException", "The grant ID is not valid.")
-	require.Len(t, grants("list-retirable-grants", fields{"retiring_principal": "r"}), 6)
-	require.Len(t, grants("list-retirable-grants", fields{"retiring_principal": "e0"}), 0)
+	require.Len(t, grants("list-retirable-grants/r", nil), 6)
+	require.Len(t, grants("list-retirable-grants/e0", nil), 0)
+	require.Len(t, do(t, m.as("r"), logical.ReadOperation, "list-retirable-grants", fields{"retiring_principal": "r"})["grants"], 6)
+	for _, who := range []string{"", "e0"} { // on everybody's path, each sees its own
+		_, err := request(t, m.as(who), logical.ReadOperation, "list-retirable-grants", fields{"retiring_principal": "r"})
+		require.Equal(t, logical.ErrPermissionDenied, err)
+	}
 	refused(t, m, logical.ReadOperation, "list-retirable-grants", nil, "ValidationException",
 		"1 validation error detected: Value null at 'retiring_principal' failed to satisfy constraint: Member must not be null")
 
@@ -370,7 +448,7 @@ func TestHalfWrittenGrants(t *testing.T) {
 	put(t, m, retireeIndex("r")+id, fields{"key_id": "a"})
 	requireForbidden(t, m.as("e"), "granted/generate-mac/a", macFields("m"))
 	require.Empty(t, do(t, m, logical.ReadOperation, "list-grants/a", fields{"grantee_principal": "e"})["grants"])
-	require.Empty(t, do(t, m, logical.ReadOperation, "list-retirable-grants", fields{"retiring_principal": "r"})["grants"])
+	require.Empty(t, do(t, m, logical.ReadOperation, "list-retirable-grants/r", nil)["grants"])
 	createGrant(t, m, "a", "e", "GenerateMac", fields{"name": "n"})
 }
 

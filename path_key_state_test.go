@@ -71,7 +71,6 @@ func TestOperationsInEveryKeyState(t *testing.T) {
 	wrapping := fields{"wrapping_algorithm": "RSAES_OAEP_SHA_256", "wrapping_key_spec": "RSA_2048"}
 	window := fields{"pending_window_in_days": 7}
 	alias := func(mustExist any) fields { return fields{"must_exist": mustExist, "target_key_id": "<id>"} }
-	retire := fields{"key_id": "<id>", "grant_id": "<grant>"}
 	const usage = "InvalidKeyUsageException|%s key usage is GENERATE_VERIFY_MAC which is not valid for "
 
 	tests := []struct {
@@ -101,7 +100,7 @@ func TestOperationsInEveryKeyState(t *testing.T) {
 		{"CreateGrant", "update", "create-grant/<id>", grant, "ok", "D", "PD", "ok", "D", "PD", "PI", "PD"},
 		{"ListGrants", "read", "list-grants/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"RevokeGrant", "update", "revoke-grant/<id>", fields{"grant_id": "<grant>"}, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
-		{"RetireGrant", "update", "retire-grant", retire, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
+		{"RetireGrant", "update", "retire-grant/<id>", fields{"grant_id": "<grant>"}, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"GetKeyLastUsage", "read", "get-key-last-usage/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"GetKeyPolicy", "read", "get-key-policy/<id>", nil, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
 		{"PutKeyPolicy", "update", "put-key-policy/<id>", fields{"policy": rootPolicy}, "ok", "ok", "ok", "ok", "ok", "ok", "ok", "ok"},
@@ -349,7 +348,7 @@ func requireGone(t *testing.T, m *mount, grant fields) {
 	refused(t, m, logical.DeleteOperation, "aliases/p/x", nil, "NotFoundException", "Alias alias/p/x is not found.")
 	require.Empty(t, names(t, m, "aliases/", fields{"target_key_id": "p/a"}))
 	refused(t, m, logical.ReadOperation, "list-grants/p/a", nil, "NotFoundException", missing)
-	retirable := do(t, m, logical.ReadOperation, "list-retirable-grants", fields{"retiring_principal": "r"})
+	retirable := do(t, m, logical.ReadOperation, "list-retirable-grants/r", nil)
 	require.Empty(t, retirable["grants"])
 	_, err := request(t, m.as("e"), logical.UpdateOperation, "granted/generate-mac/p/a", macFields("m"))
 	require.Equal(t, logical.ErrPermissionDenied, err)

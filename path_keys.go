@@ -130,6 +130,14 @@ func newKeyFields() map[string]*framework.FieldSchema {
 }
 
 func metadataSchema() map[string]*framework.FieldSchema {
+	return merge(keyMetadataSchema(), map[string]*framework.FieldSchema{
+		"tags":      field(framework.TypeKVPairs, "The tags."),
+		"last_used": optional(framework.TypeMap, "The last successful use: operation, timestamp. Null if there was none."),
+	})
+}
+
+// keyMetadataSchema is of KMS's KeyMetadata alone.
+func keyMetadataSchema() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"key_id":                     field(framework.TypeString, "The key's id."),
 		"key_spec":                   field(framework.TypeString, "The key's spec."),
@@ -148,8 +156,6 @@ func metadataSchema() map[string]*framework.FieldSchema {
 		"pending_window_in_days":     optional(framework.TypeInt, "In PendingDeletion: the waiting period."),
 		"expiration_model":           optional(framework.TypeString, "Of imported key material."),
 		"valid_to":                   optional(framework.TypeTime, "When imported key material expires."),
-		"tags":                       field(framework.TypeKVPairs, "The tags."),
-		"last_used":                  optional(framework.TypeMap, "The last successful use: operation, timestamp. Null if there was none."),
 	}
 }
 
@@ -264,6 +270,10 @@ func (b *backend) pathKeysRead(ctx context.Context, req *logical.Request, d *fra
 // describe answers a key's metadata.
 func (b *backend) describe(ctx context.Context, s logical.Storage, k *keystore.Key, now time.Time) (*logical.Response, error) {
 	data := metadata(k, now)
+	data["tags"] = map[string]string{}
+	if k.Tags != nil {
+		data["tags"] = k.Tags
+	}
 	use, err := b.store.LastUse(ctx, s, k)
 	if err != nil {
 		return nil, err
@@ -275,13 +285,10 @@ func (b *backend) describe(ctx context.Context, s logical.Storage, k *keystore.K
 	return &logical.Response{Data: data}, nil
 }
 
-// metadata returns the members of KMS's KeyMetadata that apply, and the tags.
-// No secret is among them.
+// metadata returns the members of KMS's KeyMetadata that apply. No secret is
+// among them.
 func metadata(k *keystore.Key, now time.Time) map[string]any {
-	state, tags := k.State(now), k.Tags
-	if tags == nil {
-		tags = map[string]string{}
-	}
+	state := k.State(now)
 	data := map[string]any{
 		"key_id":                   k.ID,
 		"key_spec":                 k.Spec,
@@ -295,7 +302,6 @@ func metadata(k *keystore.Key, now time.Time) map[string]any {
 		"multi_region":             k.MultiRegion,
 		"description":              k.Description,
 		"creation_date":            formatTime(k.CreationDate),
-		"tags":                     tags,
 	}
 	if k.MultiRegion {
 		data["multi_region_configuration"] = map[string]any{

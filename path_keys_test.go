@@ -351,3 +351,50 @@ func TestCreateWithFailingStorage(t *testing.T) {
 	_, err = request(t, m, logical.ListOperation, "keys/", nil)
 	require.ErrorContains(t, err, "KMSInternalException: ")
 }
+
+// Writing a key that is pending deletion again would let its writer, Terraform
+// say, believe that it is there.
+func TestWritingAKeyThatIsPendingDeletion(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "p/a", fields{"description": "d"})
+	do(t, m, logical.DeleteOperation, "keys/p/a", nil)
+	for _, data := range []fields{{"key_spec": "HMAC_256"}, {"key_spec": "HMAC_256", "description": "d"}, {"description": "d"}, {"tags": fields{"a": "b"}}} {
+		resp, err := request(t, m, logical.CreateOperation, "keys/p/a", data)
+		require.NoError(t, err)
+		require.Equal(t, "KMSInvalidStateException: p/a is pending deletion. Its deletion can be cancelled with cancel-key-deletion/p/a.", resp.Data["error"])
+		require.Equal(t, "p/a is pending deletion.", resp.Data["data"].(fields)["message"])
+	}
+	write(t, m, "cancel-key-deletion/p/a", nil)
+	require.Equal(t, "Disabled", createKey(t, m, "p/a")["key_state"])
+}
+
+// New names have no segment "alias", which would make a key of a folder look
+// like an alias. Old ones go on working.
+func TestTheSegmentAliasIsRefusedInNewNames(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "p/a")
+	for _, id := range []string{"p/alias", "p/alias/a", "p/q/alias/a"} {
+		writeRefused(t, m, "keys/"+id, fields{"key_spec": "HMAC_256"}, "NotFoundException", "Invalid keyId '"+id+"'")
+		writeRefused(t, m, "aliases/"+id, fields{"target_key_id": "p/a"}, "ValidationException", "alias/"+id+`: no segment behind the prefix may be "alias"`)
+	}
+	for _, id := range []string{"p/aliases", "p/my-alias/a"} {
+		createKey(t, m, id)
+	}
+	write(t, m, "aliases/p/aliases", fields{"target_key_id": "p/a"})
+
+	// Such names from before the rule.
+	for name, record := range map[string]fields{
+		"key/p/alias/a":   {"id": "p/alias/a", "key_spec": "HMAC_256", "origin": "AWS_KMS", "material": material32, "version": 1, "creation_date": testStart},
+		"alias/p/alias/a": {"name": "alias/p/alias/a", "target_key_id": "p/alias/a", "version": 1},
+	} {
+		put(t, m, name, record)
+	}
+	macOf(t, m, "p/alias/a", "m")
+	macOf(t, m, "alias/p/alias/a", "m")
+	write(t, m, "keys/p/alias/a", fields{"description": "d"})
+	write(t, m, "aliases/p/alias/a", fields{"target_key_id": "p/a"})
+	do(t, m, logical.DeleteOperation, "aliases/p/alias/a", nil)
+	do(t, m, logical.DeleteOperation, "keys/p/alias/a", nil)
+}

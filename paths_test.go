@@ -43,8 +43,10 @@ var routes = []struct{ url, pattern string }{
 	{"create-grant/a", `create-grant/(?P<key_id>.+)`},
 	{"list-grants/a", `list-grants/(?P<key_id>.+)`},
 	{"list-retirable-grants", `list-retirable-grants$`},
+	{"list-retirable-grants/e", `list-retirable-grants/(?P<retiring_principal>.+)`},
 	{"revoke-grant/a", `revoke-grant/(?P<key_id>.+)`},
 	{"retire-grant", `retire-grant$`},
+	{"retire-grant/p/a", `retire-grant/(?P<key_id>.+)`},
 	{"granted/generate-mac/alias/x", `granted/generate-mac/(?P<key>.+)`},
 	{"granted/verify-mac/a", `granted/verify-mac/(?P<key>.+)`},
 	{"granted/describe-key/a", `granted/describe-key/(?P<key>.+)`},
@@ -344,7 +346,7 @@ func documentedURLs(pattern string) []string {
 	if before, after, ok := strings.Cut(bare, "(?P<folder>.+/)?"); ok {
 		return []string{"/" + before + after, "/" + before + "{folder}" + after + "/"}
 	}
-	for _, name := range []string{"key_id", "key", "name"} {
+	for _, name := range []string{"key_id", "key", "name", "retiring_principal"} {
 		bare = strings.Replace(bare, "(?P<"+name+">.+)", "{"+name+"}", 1)
 	}
 	return []string{"/" + bare}

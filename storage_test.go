@@ -186,7 +186,7 @@ func answerAsRecorded(t *testing.T, m *mount, recorded string) any {
 	case op == "list":
 		data = fields{"detailed": true}
 	case path == "list-retirable-grants":
-		data = fields{"retiring_principal": "r"}
+		path = "list-retirable-grants/r"
 	}
 	resp, err := request(t, m, logical.Operation(op), path, data)
 	require.NoError(t, err)

@@ -13,7 +13,8 @@ func TestGrants(t *testing.T) {
 	sys(t, server, "POST", "sys/auth/"+auth, body{"type": "userpass"})
 	// The one policy of everybody, and nothing else.
 	must(t, server.WritePolicy(t.Context(), auth, `
-path "`+root.path+`/granted/*" { capabilities = ["update"] }
+path "`+root.path+`/granted/*" { capabilities = ["update", "patch"] }
+path "`+root.path+`/list-retirable-grants" { capabilities = ["read"] }
 path "`+root.path+`/retire-grant" { capabilities = ["update"] }`))
 	login := func(name string) (mount, string) {
 		sys(t, server, "POST", "auth/"+auth+"/users/"+name, body{"password": "p", "token_policies": auth, "token_no_default_policy": true})
@@ -91,10 +92,17 @@ path "`+root.path+`/retire-grant" { capabilities = ["update"] }`))
 	if len(grants) != 2 {
 		t.Errorf("alice's grants %v", grants)
 	}
-	grants, _ = root.do(t, "GET", "list-retirable-grants?retiring_principal="+bobID, nil).Data["grants"].([]any)
-	if len(grants) != 1 {
-		t.Errorf("grants that bob may retire: %v", grants)
+	for who, path := range map[mount]string{bob: "list-retirable-grants?retiring_principal=" + bobID, root: "list-retirable-grants/" + bobID} {
+		grants, _ = who.do(t, "GET", path, nil).Data["grants"].([]any)
+		if len(grants) != 1 {
+			t.Errorf("grants that bob may retire: %v", grants)
+		}
 	}
+	// Others see them only by a policy on the path with the principal in it.
+	alice.denied(t, "GET", "list-retirable-grants?retiring_principal="+bobID, nil)
+	alice.denied(t, "GET", "list-retirable-grants/"+bobID, nil)
+	noEntity := root.as(newToken(t, server, auth))
+	noEntity.denied(t, "GET", "list-retirable-grants?retiring_principal="+bobID, nil)
 
 	// The key's state counts for grantees, too.
 	root.write(t, "disable-key/f/k", nil)
@@ -104,6 +112,12 @@ path "`+root.path+`/retire-grant" { capabilities = ["update"] }`))
 	// Alice may not retire her grant, bob may; the one he handed out he may not,
 	// since nobody said so, and the manager of the key revokes it.
 	alice.denied(t, "POST", "retire-grant", body{"grant_token": granted.Data["grant_token"]})
+	noEntity.denied(t, "POST", "retire-grant", body{"grant_token": granted.Data["grant_token"]})
+	root.denied(t, "POST", "retire-grant", body{"grant_token": granted.Data["grant_token"]})
+	alice.denied(t, "POST", "retire-grant/f/k", body{"grant_token": granted.Data["grant_token"]})
+	owner := root.as(newToken(t, server, policy(t, root, "owner", `path "`+root.path+`/retire-grant/f/*" { capabilities = ["update"] }`)))
+	owner.refused(t, "DryRunOperationException", "retire-grant/f/k", body{"grant_token": granted.Data["grant_token"], "dry_run": true})
+	owner.denied(t, "POST", "retire-grant/g/k", body{"grant_token": granted.Data["grant_token"]})
 	bob.refused(t, "DryRunOperationException", "retire-grant", body{"grant_token": granted.Data["grant_token"], "dry_run": true})
 	bob.write(t, "retire-grant", body{"grant_token": granted.Data["grant_token"]})
 	alice.denied(t, "POST", "granted/generate-mac/f/k", generate)
@@ -115,4 +129,12 @@ path "`+root.path+`/retire-grant" { capabilities = ["update"] }`))
 	if a := root.do(t, "POST", "create-grant/f/k", body{"grantee_principal": "nobody", "operations": "GenerateMac"}); len(a.Warnings) != 1 {
 		t.Errorf("a grant to nobody: warnings %q", a.Warnings)
 	}
+}
+
+// policy writes a policy for a mount, and returns its name.
+func policy(t *testing.T, root mount, name, text string) string {
+	t.Helper()
+	name = root.path + "-" + name
+	must(t, root.server.WritePolicy(t.Context(), name, text))
+	return name
 }

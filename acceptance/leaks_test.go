@@ -210,7 +210,7 @@ func (l *leakTest) granting(message []byte) {
 	l.send("POST", "retire-grant", body{"grant_token": token + "A"})
 	l.send("POST", "retire-grant", body{"grant_token": token, "dry_run": true})
 	l.send("POST", "retire-grant", body{"grant_token": token})
-	l.send("POST", "retire-grant", body{"grant_token": token})
+	l.send("POST", "retire-grant/f/k", body{"grant_token": token})
 }
 
 // base64Like finds what could be key material in an answer.

@@ -631,7 +631,8 @@ func (e *endpoint) entityToken(t *testing.T, name string) (entity, token string)
 	if auths["userpass/"] == nil {
 		require.NoError(t, root.Sys().EnableAuthWithOptions("userpass", &api.EnableAuthOptions{Type: "userpass"}))
 	}
-	require.NoError(t, e.vault.WritePolicy(t.Context(), "granted", `path "kms/granted/*" { capabilities = ["update"] }
+	require.NoError(t, e.vault.WritePolicy(t.Context(), "granted", `path "kms/granted/*" { capabilities = ["update", "patch"] }
+path "kms/list-retirable-grants" { capabilities = ["read"] }
 path "kms/retire-grant" { capabilities = ["update"] }`))
 	_, err = root.Logical().Write("auth/userpass/users/"+name, map[string]any{"password": "p", "token_policies": "granted"})
 	require.NoError(t, err)
@@ -672,6 +673,36 @@ func testGrants(t *testing.T, e *endpoint) {
 	retirable, err := c.ListRetirableGrants(ctx, &kms.ListRetirableGrantsInput{RetiringPrincipal: principal})
 	require.NoError(t, err)
 	require.Len(t, retirable.Grants, 1)
+	retirable, err = retiree.ListRetirableGrants(ctx, &kms.ListRetirableGrantsInput{RetiringPrincipal: principal})
+	require.NoError(t, err)
+	require.Len(t, retirable.Grants, 1)
+	if e.vault != nil { // in memory no policy keeps callers from an owner's paths
+		_, token := e.entityToken(t, "other")
+		other := e.client("", token)
+		denied := func(err error) {
+			var exception smithy.APIError
+			require.ErrorAs(t, err, &exception)
+			require.Equal(t, "AccessDeniedException", exception.ErrorCode())
+		}
+		_, err = other.ListRetirableGrants(ctx, &kms.ListRetirableGrantsInput{RetiringPrincipal: principal})
+		denied(err)
+		_, err = other.RetireGrant(ctx, &kms.RetireGrantInput{GrantToken: grant.GrantToken})
+		denied(err)
+		_, err = other.RetireGrant(ctx, &kms.RetireGrantInput{KeyId: &arn, GrantId: grant.GrantId})
+		denied(err)
+	}
+
+	// The owner of the key, here the root token, which has no entity.
+	for _, byToken := range []bool{true, false} {
+		mine, err := c.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: &id, GranteePrincipal: principal, Operations: []types.GrantOperation{types.GrantOperationVerifyMac}})
+		require.NoError(t, err)
+		in := &kms.RetireGrantInput{KeyId: &arn, GrantId: mine.GrantId}
+		if byToken {
+			in = &kms.RetireGrantInput{GrantToken: mine.GrantToken}
+		}
+		_, err = c.RetireGrant(ctx, in)
+		require.NoError(t, err)
+	}
 
 	_, err = retiree.RetireGrant(ctx, &kms.RetireGrantInput{KeyId: &arn, GrantId: grant.GrantId})
 	require.NoError(t, err)

@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +31,8 @@ type Config struct {
 	RequireToken bool
 	// MaxBody is the most bytes of a request's body.
 	MaxBody int64
-	// MaxConcurrency is the most calls at once; further ones are told to slow
-	// down.
+	// MaxConcurrency is the most calls at once, of those that have been sent in
+	// full; further ones are told to slow down.
 	MaxConcurrency int64
 	Log            *slog.Logger
 	// Registerer takes the metrics; nil is nobody.
@@ -48,13 +46,12 @@ type Gateway struct {
 	mount        string // with its slash
 	arns         ARNs
 	requireToken bool
-	maxBody      int64
 	maxCalls     int64
 	calls        atomic.Int64
 	log          *slog.Logger
 	metrics      *metrics
 	macs         *macCoalescer
-	bodies       sync.Pool // of *[]byte
+	bodies       *bodies
 }
 
 var (
@@ -82,7 +79,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		vault: c.Vault, tokens: newTokenCheck(c.Vault), mount: mount + "/", arns: c.ARNs, requireToken: c.RequireToken,
-		maxBody: c.MaxBody, maxCalls: c.MaxConcurrency, log: c.Log,
+		maxCalls: c.MaxConcurrency, log: c.Log,
 		metrics: newMetrics(c.Registerer),
 	}
 	if g.log == nil {
@@ -90,7 +87,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g.macs = newMacCoalescer(g.sendMacs)
 	g.registerState(c.Registerer)
-	g.bodies.New = func() any { return new([]byte) }
+	g.bodies = newBodies(c.MaxBody)
 	return g, nil
 }
 
@@ -141,12 +138,6 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, o *outcome) {
 			o.fail(internal("An internal error occurred."), nil)
 		}
 	}()
-	if g.calls.Add(1) > g.maxCalls {
-		g.calls.Add(-1)
-		o.fail(kms.Throttled(), nil)
-		return
-	}
-	defer g.calls.Add(-1)
 	g.handle(w, r, o)
 }
 
@@ -205,24 +196,25 @@ func unknown(message string) *kms.Exception {
 	return &kms.Exception{Type: typeUnknownOperation, Message: message}
 }
 
-// dispatch reads the body and does the call.
+// dispatch reads the body and does the call. It counts as one of the calls at
+// once when all of it is there: otherwise a few slow senders would be all.
 func (g *Gateway) dispatch(c *call, w http.ResponseWriter, r *http.Request, o *outcome) error {
-	buffer := g.bodies.Get().(*[]byte)
-	body, err := g.readBody(w, r, (*buffer)[:0])
+	body, err := g.bodies.read(w, r)
 	if err != nil {
 		return err
 	}
-	*buffer = body
-	err = c.do(body, o)
+	defer body.forget()
+	defer g.calls.Add(-1)
+	if g.calls.Add(1) > g.maxCalls {
+		return kms.Throttled()
+	}
+	err = c.do(body.bytes, o)
 	// Once the context has ended, a shared request may still read the body.
-	if c.ctx.Err() == nil && cap(body) <= maxPooled {
-		g.bodies.Put(buffer)
+	if c.ctx.Err() == nil {
+		body.release()
 	}
 	return err
 }
-
-// maxPooled keeps rare large bodies from occupying memory for good.
-const maxPooled = 64 << 10
 
 // do does the call: a plain GenerateMac or VerifyMac on its short way, all else
 // by the operations table.
@@ -243,39 +235,6 @@ func (c *call) do(body []byte, o *outcome) (err error) {
 		o.body = appendObject(nil, a)
 	}
 	return err
-}
-
-// readBody reads the body of a request into the buffer.
-func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, buffer []byte) ([]byte, error) {
-	if r.ContentLength > g.maxBody {
-		return nil, g.tooLarge(w)
-	}
-	if n := int(r.ContentLength); n >= 0 {
-		if cap(buffer) < n {
-			buffer = make([]byte, 0, n)
-		}
-		_, err := io.ReadFull(r.Body, buffer[:n])
-		return buffer[:n], incomplete(err)
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, g.maxBody+1))
-	if int64(len(body)) > g.maxBody {
-		return nil, g.tooLarge(w)
-	}
-	return body, incomplete(err)
-}
-
-// tooLarge refuses a body. What is left of it will not be read, so the
-// connection cannot go on.
-func (g *Gateway) tooLarge(w http.ResponseWriter) error {
-	w.Header()["Connection"] = []string{"close"}
-	return &kms.Exception{Type: typeTooLarge, Message: fmt.Sprintf("The request body exceeds %d bytes.", g.maxBody)}
-}
-
-func incomplete(err error) error {
-	if err != nil {
-		return serializationError("The request body is incomplete.")
-	}
-	return nil
 }
 
 // Ready returns nil if Vault serves requests at the moment.

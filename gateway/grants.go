@@ -3,6 +3,7 @@ package gateway
 // CreateGrant, ListGrants, ListRetirableGrants and RetireGrant.
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -133,8 +134,15 @@ func listRetirableGrants(c *call, in input) (answer, error) {
 	if err := checkPrincipal(retiring, bare); err != nil {
 		return nil, err
 	}
-	query := url.Values{"retiring_principal": {c.arns().nativePrincipal(retiring)}}
-	return c.grants(in, markRetirable, "list-retirable-grants", query)
+	// Everybody may see their own grants; a policy says who may see others'.
+	principal := c.arns().nativePrincipal(retiring)
+	a, err := c.grants(in, markRetirable, "list-retirable-grants", url.Values{"retiring_principal": {principal}})
+	if forbidden(err) {
+		if others, err := c.grants(in, markRetirable, "list-retirable-grants/"+principal, url.Values{}); !forbidden(err) {
+			return others, err
+		}
+	}
+	return a, err
 }
 
 // grants answers one page of grants. Those of keys outside the folder, which
@@ -171,7 +179,8 @@ func (c *call) grants(in input, mark byte, path string, query url.Values) (answe
 	return page("Grants", grants, mark, native.NextAfter), nil
 }
 
-// retireGrant retires a grant by its token, or by its key and id.
+// retireGrant retires a grant by its token, or by its key and id: for those whom
+// the grant allows it, and else for the owner of its key, whom a policy does.
 func retireGrant(c *call, in input) (answer, error) {
 	fields := c.fields([]string{"GrantToken", "GrantId", "DryRun"}, in)
 	token, keyID, grantID := in.text("GrantToken"), in.text("KeyId"), in.text("GrantId")
@@ -179,11 +188,29 @@ func retireGrant(c *call, in input) (answer, error) {
 	if (token == "") != (keyID != "" && grantID != "") || token != "" && keyID+grantID != "" {
 		return nil, kms.Validationf("Specify either GrantToken, or KeyId and GrantId.")
 	}
+	asGrantee, owned := maps.Clone(fields), c.keyOfGrantToken(token)
 	if keyID != "" {
 		if err := c.resolve(keyID, false); err != nil {
 			return nil, err
 		}
-		fields["key_id"] = c.key.native
+		owned = c.key.native
+		asGrantee["key_id"] = owned
 	}
-	return nil, c.post("retire-grant", fields, nil)
+	err := c.post("retire-grant", asGrantee, nil)
+	if forbidden(err) && owned != "" {
+		if asOwner := c.post("retire-grant/"+owned, fields, nil); !forbidden(asOwner) {
+			return nil, asOwner
+		}
+	}
+	return nil, err
+}
+
+// keyOfGrantToken returns the native id of the key that a grant token says it is
+// for, "" if that is none of the folder's.
+func (c *call) keyOfGrantToken(token string) string {
+	t, _, ok := kms.ReadGrantToken(token)
+	if !ok || kms.CheckKeyID(t.KeyID) != nil || !c.folder.holds(t.KeyID) {
+		return ""
+	}
+	return t.KeyID
 }

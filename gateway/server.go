@@ -41,6 +41,7 @@ func NewServer(handler http.Handler, c ServerConfig) (*Server, error) {
 		WriteTimeout:      c.WriteTimeout,
 		IdleTimeout:       c.IdleTimeout,
 		MaxHeaderBytes:    c.MaxHeader,
+		Protocols:         http1(),
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
 	}}
 	if c.CertFile == "" && c.KeyFile == "" && c.ClientCAFile == "" {
@@ -49,6 +50,14 @@ func NewServer(handler http.Handler, c ServerConfig) (*Server, error) {
 	var err error
 	s.certificate, s.http.TLSConfig, err = tlsConfig(c)
 	return s, err
+}
+
+// http1 is the protocol that KMS's own endpoints speak. With HTTP/2, limits on
+// connections would not limit calls.
+func http1() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return p
 }
 
 // Handler serves KMS: POST requests, on any path. GET requests are for /healthz,

@@ -361,6 +361,9 @@ func (in AliasInput) apply(existing *Alias, now time.Time) (*Alias, error) {
 	case existing == nil && in.MustExist != nil && *in.MustExist:
 		return nil, kms.AliasNotFound(in.Name)
 	case existing == nil:
+		if err := kms.CheckNewAliasName(in.Name); err != nil {
+			return nil, err
+		}
 		return &Alias{
 			Version: aliasRecordVersion, Name: in.Name, TargetKeyID: in.TargetKeyID,
 			CreationDate: now, LastUpdatedDate: now,

@@ -7,9 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -145,44 +143,30 @@ func findGrant(ctx context.Context, s logical.Storage, keyID, principal string, 
 	return nil, nil
 }
 
-// grantToken is what a grant token says; a MAC under the grant's secret
-// precedes it. The nonce makes each token different, as in KMS.
-type grantToken struct {
-	KeyID   string `json:"key_id"`
-	GrantID string `json:"grant_id"`
-	Nonce   []byte `json:"nonce"`
-}
-
 func (st *Store) newGrantToken(g *grantRecord) (string, error) {
 	nonce := make([]byte, 16)
 	if _, err := io.ReadFull(st.random(), nonce); err != nil {
 		return "", fmt.Errorf("choosing a nonce: %w", err)
 	}
-	payload, err := json.Marshal(grantToken{KeyID: g.KeyID, GrantID: g.ID, Nonce: nonce})
+	token, err := kms.GrantToken{KeyID: g.KeyID, GrantID: g.ID, Nonce: nonce}.Seal(g.Secret)
 	if err != nil {
 		return "", errors.New("encoding a grant token failed")
 	}
-	token := append(kms.NewMacKey(kms.HMAC256, g.Secret).Append(nil, payload), payload...)
-	return base64.RawURLEncoding.EncodeToString(token), nil
+	return token, nil
 }
 
 // OpenGrantToken returns the grant that a token names. A token that names none
 // is InvalidGrantTokenException.
 func (st *Store) OpenGrantToken(ctx context.Context, s logical.Storage, token string) (*Grant, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || len(raw) < sha256.Size {
-		return nil, kms.InvalidGrantToken()
-	}
-	mac, payload := raw[:sha256.Size], raw[sha256.Size:]
-	var t grantToken
-	if json.Unmarshal(payload, &t) != nil {
+	t, sealedWith, ok := kms.ReadGrantToken(token)
+	if !ok {
 		return nil, kms.InvalidGrantToken()
 	}
 	g, err := loadGrant(ctx, s, t.KeyID, t.GrantID)
 	if err != nil {
 		return nil, err
 	}
-	if g == nil || !kms.NewMacKey(kms.HMAC256, g.Secret).Verify(payload, mac) {
+	if g == nil || !sealedWith(g.Secret) {
 		return nil, kms.InvalidGrantToken()
 	}
 	return &g.Grant, nil

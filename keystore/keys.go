@@ -193,6 +193,9 @@ func (st *Store) WriteKey(ctx context.Context, s logical.Storage, id string, in 
 		ex.Hint = "(to create it, set key_spec)"
 		return nil, ex
 	}
+	if err := kms.CheckNewKeyID(id); err != nil {
+		return nil, err
+	}
 	return w.createKey(id, in)
 }
 
@@ -227,7 +230,9 @@ func (w *write) createKey(id string, in KeyInput) (*Key, error) {
 	return w.saveKey(r)
 }
 
-// rewriteKey applies a write to a key that exists. The change holds its lock.
+// rewriteKey applies a write to a key that exists. One that is pending deletion
+// is not there for its writer, who would otherwise go on as if it were. The
+// change holds its lock.
 func (w *write) rewriteKey(existing *Key, in KeyInput) (*Key, error) {
 	if err := checkFixed(existing, in); err != nil {
 		return nil, err
@@ -242,13 +247,12 @@ func (w *write) rewriteKey(existing *Key, in KeyInput) (*Key, error) {
 	if in.Policy != nil {
 		changed.Policy = *in.Policy
 	}
-	same := changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags) && changed.Policy == existing.record.Policy
-	if !same || !in.saysWhatItIs() { // else the same key is asked for again, in whatever state
-		if err := kms.Check("UpdateKeyDescription", existing.Facts(w.st.now())); err != nil {
-			return nil, err
-		}
+	if existing.State(w.st.now()) == kms.PendingDeletion {
+		ex := kms.KeyPendingDeletion(existing.ID)
+		ex.Hint = "Its deletion can be cancelled with cancel-key-deletion/" + existing.ID + "."
+		return nil, ex
 	}
-	if same {
+	if changed.Description == existing.Description && maps.Equal(changed.Tags, existing.Tags) && changed.Policy == existing.record.Policy {
 		return existing, nil
 	}
 	return w.saveKey(changed)

@@ -37,6 +37,23 @@ func CheckKeyID(id string) error {
 	return nil
 }
 
+// CheckNewKeyID accepts the ids that a new key can have: those of CheckKeyID
+// without a segment "alias". In a folder, the key payments/alias/a would have
+// the name of the alias alias/a.
+func CheckNewKeyID(id string) error {
+	if err := CheckKeyID(id); err != nil {
+		return err
+	}
+	if hasAliasSegment(id) {
+		ex := InvalidKeyID(id)
+		ex.Hint = `(no segment may be "alias")`
+		return ex
+	}
+	return nil
+}
+
+func hasAliasSegment(name string) bool { return strings.Contains("/"+name+"/", "/"+AliasPrefix) }
+
 // isSegmented reports whether the name is segments joined by "/", none empty, of
 // ASCII letters, digits and the other characters. Each call through the endpoint
 // asks, so it is no regular expression.
@@ -56,7 +73,7 @@ func isSegmented(name, others string) bool {
 // its dashes, or mrk- and 32 hexadecimal digits.
 func IsKMSKeyID(id string) bool { return kmsKeyIDPattern.MatchString(id) }
 
-// CheckAliasName accepts the names that a new alias can have, alias/ prefix
+// CheckAliasName accepts the names that an alias can have, alias/ prefix
 // included. Unlike KMS's, a name has no empty segments: Vault's paths have
 // none.
 func CheckAliasName(name string) error {
@@ -67,6 +84,18 @@ func CheckAliasName(name string) error {
 		return Validationf("%s contains invalid characters for an alias", Excerpt(name))
 	case strings.HasPrefix(name, "alias/aws/"):
 		return &Exception{Type: TypeNotAuthorized, Message: "The alias name for a customer managed CMK cannot begin with alias/aws/."}
+	}
+	return nil
+}
+
+// CheckNewAliasName accepts the names that a new alias can have, alias/ prefix
+// included: those of CheckAliasName without another segment "alias".
+func CheckNewAliasName(name string) error {
+	if err := CheckAliasName(name); err != nil {
+		return err
+	}
+	if hasAliasSegment(strings.TrimPrefix(name, AliasPrefix)) {
+		return Validationf(`%s: no segment behind the prefix may be "alias"`, Excerpt(name))
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type options struct {
 	certFile, keyFile, ca   string
 	maxBody, maxConcurrency int64
 	maxHeader               int
+	connections             gateway.ConnectionLimits
 	timeout                 time.Duration
 	readTimeout             time.Duration
 	idleTimeout             time.Duration
@@ -66,6 +67,8 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.Int64Var(&o.maxBody, "max-body", 1<<20, "most `bytes` of a request's body")
 	f.IntVar(&o.maxHeader, "max-header", 64<<10, "most `bytes` of a request's header")
 	f.Int64Var(&o.maxConcurrency, "max-concurrency", 4096, "most `calls` at once; further ones get ThrottlingException")
+	f.IntVar(&o.connections.Total, "max-connections", 8192, "most `connections` at once; further ones are closed, 0 is no limit")
+	f.IntVar(&o.connections.PerAddress, "max-connections-per-address", 1024, "most `connections` at once of one client's address; 0 is no limit, for behind a load balancer")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Second, "most `time` for a request to Vault")
 	f.DurationVar(&o.readTimeout, "read-timeout", 10*time.Second, "most `time` a client may take to send a request")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")

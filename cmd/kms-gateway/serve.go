@@ -46,6 +46,7 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	servers[0].Listener = gateway.LimitConnections(servers[0].Listener, o.connections, log, registry)
 	watchCertificate(registry, servers[0].Server)
 	defer reloadOnHangup(servers, log)()
 	return runServers(ctx, servers, o.shutdownTimeout, log)
@@ -71,7 +72,8 @@ type listening struct {
 	net.Listener
 }
 
-// servers opens the listeners: one, or two where metrics have their own.
+// servers opens the listeners: that of KMS, and another where metrics have their
+// own.
 func (o *options) servers(g *gateway.Gateway, wrap func(http.Handler) http.Handler, metrics http.Handler, log *slog.Logger) ([]listening, error) {
 	config := o.serverConfig(log)
 	if o.metricsListen == "" {

@@ -74,3 +74,6 @@ path "kms/list-grants/payments/*" {
 path "kms/revoke-grant/payments/*" {
   capabilities = ["update"]
 }
+path "kms/retire-grant/payments/*" {
+  capabilities = ["update"]
+}
