@@ -58,6 +58,8 @@ vault: ## Find Vault, or build it (the first time takes 10 to 25 minutes).
 .PHONY: test
 test: fmt-check vet vault ## Check everything, on a real Vault.
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+	cd tools/image && $(GO) test ./...
+	@if command -v "$(BAO)" >/dev/null; then echo "For OpenBao: make test-openbao"; else echo "NOT TESTED on OpenBao: there is no $(BAO)"; fi
 
 # OpenBao is not built here: its server's Go module has no versions that others
 # can require.
@@ -135,6 +137,11 @@ release: ## Cross-build the programs to dist/, with the sums that Vault asks for
 		done; \
 	done
 	cd dist && { sha256sum *_* || shasum -a 256 *_*; } >SHA256SUMS
+
+# Without a container engine. PUSH=registry.example.com/team also pushes them.
+.PHONY: image
+image: ## Make OCI images of what is in dist/, and tell the sums that Vault and OpenBao ask for.
+	cd tools/image && $(GO) run . -dist ../../dist -version $(VERSION) $(if $(PUSH),-push $(PUSH))
 
 # The parts of the programs, read from the programs themselves.
 .PHONY: sbom
