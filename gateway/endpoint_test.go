@@ -192,6 +192,8 @@ var conformance = map[string]func(*testing.T, *endpoint){
 	"raw":        testRaw,
 	"last usage": testLastUsage,
 	"terraform":  testTerraform,
+
+	"grant pages": testGrantPages,
 }
 
 // onVault is what Vault is needed for.
@@ -766,6 +768,39 @@ func testGranted(t *testing.T, e *endpoint) {
 	require.NoError(t, err)
 	_, err = verify(grantee, id, []byte("x"), []byte("wrong"))
 	requireTyped[types.KMSInvalidMacException](t, err, "")
+}
+
+// testGrantPages: the lists of grants come in pages.
+func testGrantPages(t *testing.T, e *endpoint) {
+	c, ctx := e.root(), t.Context()
+	id, _ := create(t, c)
+	retiring := aws.String("arn:aws:iam::" + account + ":user/pages")
+	for _, grantee := range []string{"one", "two"} {
+		_, err := c.CreateGrant(ctx, &kms.CreateGrantInput{
+			KeyId: &id, GranteePrincipal: aws.String("arn:aws:iam::" + account + ":user/" + grantee), RetiringPrincipal: retiring,
+			Operations: []types.GrantOperation{types.GrantOperationDescribeKey},
+		})
+		require.NoError(t, err)
+	}
+	var ofKey, retirable []string
+	for pages := kms.NewListGrantsPaginator(c, &kms.ListGrantsInput{KeyId: &id, Limit: aws.Int32(1)}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(page.Grants), 1)
+		for _, grant := range page.Grants {
+			ofKey = append(ofKey, *grant.GrantId)
+		}
+	}
+	for pages := kms.NewListRetirableGrantsPaginator(c, &kms.ListRetirableGrantsInput{RetiringPrincipal: retiring, Limit: aws.Int32(1)}); pages.HasMorePages(); {
+		page, err := pages.NextPage(ctx)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(page.Grants), 1)
+		for _, grant := range page.Grants {
+			retirable = append(retirable, *grant.GrantId)
+		}
+	}
+	require.Len(t, ofKey, 2)
+	require.ElementsMatch(t, ofKey, retirable)
 }
 
 // testRefused: what KMS answers for an HMAC key to operations that are not for
