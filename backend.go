@@ -63,7 +63,7 @@ func newBackend() *backend {
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
-		PathsSpecial:   &logical.Paths{SealWrapStorage: keystore.SealWrapped()},
+		PathsSpecial:   &logical.Paths{SealWrapStorage: keystore.SealWrapped(), Unauthenticated: []string{readyPath}},
 		Paths: framework.PathAppend(
 			b.pathMac(),
 			b.pathVerify(),
@@ -77,6 +77,7 @@ func newBackend() *backend {
 			b.pathGrants(),
 			b.pathOtherOperations(),
 			b.pathConfig(),
+			b.pathReady(),
 		),
 		Invalidate:   func(_ context.Context, storageKey string) { b.store.Invalidate(storageKey) },
 		PeriodicFunc: b.periodic,

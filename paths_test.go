@@ -72,6 +72,7 @@ var routes = []struct{ url, pattern string }{
 	{"replicate-key/a", `replicate-key/(?P<key>.+)`},
 	{"update-primary-region/a", `update-primary-region/(?P<key>.+)`},
 	{"config", `config$`},
+	{"ready", `ready$`},
 }
 
 func barePattern(pattern string) string {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -66,6 +68,23 @@ func TestFailover(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%d MACs, %d faults", good.Load(), faults.Load())
+
+	// One node of three has no majority, so there is no active node.
+	ready := func() (int, string) {
+		response, err := http.Get(e.url + "/readyz")
+		require.NoError(t, err)
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return response.StatusCode, string(text)
+	}
+	require.Eventually(t, func() bool { status, _ := ready(); return status == 200 }, time.Minute, 10*time.Millisecond)
+	standbys[1].Kill()
+	var status int
+	var text string
+	require.Eventually(t, func() bool { status, text = ready(); return status == 503 }, time.Minute, 10*time.Millisecond)
+	require.Contains(t, []string{"Vault has no active node at the moment.\n", "Vault did not answer in time.\n"}, text)
+	require.Eventually(t, func() bool { _, text = ready(); return text == "Vault has no active node at the moment.\n" }, time.Minute, 10*time.Millisecond)
 }
 
 // isFault reports whether an error is one of KMS's own faults, which SDKs retry.

@@ -58,28 +58,30 @@ func newDevEndpoint(t *testing.T) *endpoint {
 	t.Helper()
 	engine, err := dev.New(nil)
 	require.NoError(t, err)
-	server := httptest.NewServer(engine.Handler(handler(t, engine.Vault())))
+	server := httptest.NewServer(engine.Handler(handler(t, engine.Vault(), dev.Mount)))
 	t.Cleanup(server.Close)
 	return &endpoint{nil, server.URL, ""}
 }
 
 // serve serves an endpoint before the Vault server at an address, for the time
 // of a test, and returns its URL.
-func serve(t *testing.T, address string) string {
+func serve(t *testing.T, address string) string { return serveMount(t, address, "kms") }
+
+func serveMount(t *testing.T, address, mount string) string {
 	t.Helper()
 	// A thousand callers at once, with the race detector, on a busy machine take
 	// their time.
 	vault, err := gateway.NewVault(address, "", time.Minute)
 	require.NoError(t, err)
-	server := httptest.NewServer(handler(t, vault))
+	server := httptest.NewServer(handler(t, vault, mount))
 	t.Cleanup(server.Close)
 	return server.URL
 }
 
-func handler(t *testing.T, vault *gateway.Vault) http.Handler {
+func handler(t *testing.T, vault *gateway.Vault, mount string) http.Handler {
 	t.Helper()
 	g, err := gateway.New(gateway.Config{
-		Vault: vault, Mount: "kms", MaxBody: 1 << 20, MaxConcurrency: 4096,
+		Vault: vault, Mount: mount, MaxBody: 1 << 20, MaxConcurrency: 4096,
 		ARNs: gateway.ARNs{Partition: "aws", Region: "us-east-1", Account: account},
 	})
 	require.NoError(t, err)
@@ -203,6 +205,9 @@ var onVault = map[string]func(*testing.T, *endpoint){
 	"denied":         testDenied,
 	"callers":        testCallers,
 	"who am I":       testWhoAmI,
+	"ready":          testReady,
+	"no mount":       testNoMount,
+	"no token":       testNoToken,
 }
 
 func (e *endpoint) run(t *testing.T, tests map[string]func(*testing.T, *endpoint)) {
@@ -221,6 +226,34 @@ func TestEndpoint(t *testing.T) {
 
 // TestDev is TestEndpoint against kms-gateway -dev.
 func TestDev(t *testing.T) { newDevEndpoint(t).run(t, conformance) }
+
+// testReady: a probe, which has no token, learns whether calls will be served.
+func testReady(t *testing.T, e *endpoint) {
+	for url, want := range map[string]string{
+		e.url: "ready\n",
+		serveMount(t, e.vault.Address, "elsewhere"): "No HMAC secrets engine answers at elsewhere/: the mount is another, or its engine is older than this endpoint.\n",
+	} {
+		response, err := http.Get(url + "/readyz")
+		require.NoError(t, err)
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, want, string(text))
+	}
+}
+
+// testNoMount: a call on a mount that is not there is not worth a retry.
+func testNoMount(t *testing.T, e *endpoint) {
+	wrong := &endpoint{url: serveMount(t, e.vault.Address, "elsewhere"), token: e.token}
+	_, err := generate(wrong.root(), "k", []byte("m"))
+	requireCode(t, err, "UnknownOperationException", "No secrets engine is mounted at elsewhere/.")
+}
+
+// testNoToken: Vault 1.21 says no more than "permission denied".
+func testNoToken(t *testing.T, e *endpoint) {
+	_, err := generate(e.client("", ""), "k", []byte("m"))
+	requireCode(t, err, "MissingAuthenticationTokenException", "Missing Authentication Token")
+}
 
 func testKeys(t *testing.T, e *endpoint) {
 	c, ctx := e.root(), t.Context()

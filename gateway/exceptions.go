@@ -44,6 +44,7 @@ type vaultError struct {
 	// request (docs/api.md, "Failures").
 	kind, message, keyID, aliasName string
 	texts                           []string // errors, as people read them
+	noToken                         bool     // refused for that, before any policy
 }
 
 // Error returns the status only: the texts may hold names.
@@ -63,7 +64,7 @@ func (e *vaultError) says(words string) bool {
 // Vault does not know is another matter.
 func forbidden(err error) bool {
 	var v *vaultError
-	return errors.As(err, &v) && v.status == http.StatusForbidden && !v.says("invalid token") && !v.says("missing client token")
+	return errors.As(err, &v) && v.status == http.StatusForbidden && !v.noToken && !v.says("invalid token") && !v.says("missing client token")
 }
 
 // missing reports whether Vault found nothing to read or to list.
@@ -82,10 +83,28 @@ func (c *call) exception(err error) *kms.Exception {
 	if errors.As(err, &v) {
 		return c.vaultException(v)
 	}
-	if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
-		return &kms.Exception{Type: kms.TypeDependencyTimeout, Message: textTimeout}
+	return unavailable(err)
+}
+
+// unavailable is the exception for what Vault cannot do at the moment.
+func unavailable(err error) *kms.Exception {
+	var v *vaultError
+	timeout := &kms.Exception{Type: kms.TypeDependencyTimeout, Message: textTimeout}
+	if !errors.As(err, &v) {
+		if errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+			return timeout
+		}
+		return internal(textUnreachable)
 	}
-	return internal(textUnreachable)
+	switch {
+	case v.says("Vault is sealed"):
+		return internal(textSealed)
+	case v.status == http.StatusServiceUnavailable, v.says("active cluster node not found"):
+		return internal(textNoLeader)
+	case v.says(kms.TypeDependencyTimeout), v.status == http.StatusGatewayTimeout, v.says("context deadline exceeded"):
+		return timeout
+	}
+	return internal(textInternal)
 }
 
 func isTimeout(err error) bool {
@@ -104,20 +123,16 @@ func (c *call) vaultException(v *vaultError) *kms.Exception {
 		return c.engineException(v)
 	case v.status == http.StatusBadRequest && v.says("missing client token"):
 		return errMissingToken
-	case v.says("Vault is sealed"):
-		return internal(textSealed)
-	case v.status == http.StatusServiceUnavailable, v.says("active cluster node not found"):
-		return internal(textNoLeader)
-	case v.says(kms.TypeDependencyTimeout), v.status == http.StatusGatewayTimeout, v.says("context deadline exceeded"):
-		return &kms.Exception{Type: kms.TypeDependencyTimeout, Message: textTimeout}
+	case v.status == http.StatusNotFound && v.says("no handler for route"):
+		return unknown("No secrets engine is mounted at " + c.gateway.mount + ".")
 	}
-	return internal(textInternal)
+	return unavailable(v)
 }
 
 // deniedBy turns a 403 into KMS's words for it.
 func (c *call) deniedBy(v *vaultError) *kms.Exception {
 	switch {
-	case v.says("missing client token"):
+	case v.says("missing client token") || v.noToken:
 		return errMissingToken
 	case v.says("invalid token"):
 		c.gateway.tokens.says.Store(true)

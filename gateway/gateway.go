@@ -3,7 +3,6 @@ package gateway
 // The gateway as an http.Handler: from the request's head to the answer.
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +47,7 @@ type Gateway struct {
 	requireToken bool
 	maxCalls     int64
 	calls        atomic.Int64
+	draining     atomic.Bool
 	log          *slog.Logger
 	metrics      *metrics
 	macs         *macCoalescer
@@ -125,6 +125,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header["Content-Type"] = contentTypes
 	header[requestIDHeader] = []string{o.trace.id}
 	header["Content-Length"] = []string{strconv.Itoa(len(o.body))}
+	if g.draining.Load() {
+		header["Connection"] = []string{"close"}
+	}
 	w.WriteHeader(o.status)
 	_, _ = w.Write(o.body) // a client that has gone cannot be told
 	g.record(r, o, time.Since(start))
@@ -236,6 +239,3 @@ func (c *call) do(body []byte, o *outcome) (err error) {
 	}
 	return err
 }
-
-// Ready returns nil if Vault serves requests at the moment.
-func (g *Gateway) Ready(ctx context.Context) error { return g.vault.health(ctx) }

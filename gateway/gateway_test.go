@@ -159,7 +159,7 @@ func TestRefusals(t *testing.T) {
 		"sealed":    {of(errorsOnly(503, "Vault is sealed")), 500, "KMSInternalException", "Vault is sealed."},
 		"standby":   {of(errorsOnly(500, "local node not active but active cluster node not found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
 		"no leader": {of(errorsOnly(503, "no active Vault instance found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
-		"no mount":  {of(errorsOnly(404, `no handler for route "kms/generate-mac/x". route entry not found.`)), 500, "KMSInternalException", "Vault could not process the request."},
+		"no mount":  {of(errorsOnly(404, `no handler for route "kms/generate-mac/x". route entry not found.`)), 400, "UnknownOperationException", "No secrets engine is mounted at kms/."},
 		"fault":     {of(errorsOnly(500, "1 error occurred:\n\t* reading key: secret internals\n\n")), 500, "KMSInternalException", "Vault could not process the request."},
 		"fields":    {of(errorsOnly(400, "something without a type")), 500, "KMSInternalException", "Vault could not process the request."},
 		"HTML":      {of(502, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
@@ -529,32 +529,110 @@ func TestConfigRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestHealth(t *testing.T) {
-	status := 200
-	f := newFakeVault(t, func(*vaultCall) (int, string) { return status, `{}` })
-	g := newTestGateway(t, f.URL)
-	get := func(h http.Handler, method, path string) *httptest.ResponseRecorder {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
-		return w
+// TestUnauthenticated: a call without a token is told so, in the words of
+// Vault 1.21 too, unless it went through a Vault Proxy whose token may not.
+func TestUnauthenticated(t *testing.T) {
+	texts := map[string]string{
+		"permission denied":                            "MissingAuthenticationTokenException",
+		"missing client token":                         "MissingAuthenticationTokenException",
+		"1 error occurred:\n\t* permission denied\n\n": "AccessDeniedException",
 	}
+	for text, kind := range texts {
+		f := newFakeVault(t, func(*vaultCall) (int, string) { return errorsOnly(403, text) })
+		g := newTestGateway(t, f.URL)
+		for operation, body := range map[string]string{
+			"EnableKey": `{"KeyId":"k"}`, "DescribeKey": `{"KeyId":"k"}`, "GenerateMac": `{"KeyId":"k","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"}`,
+		} {
+			require.Contains(t, post(g, "/", operation, body, "X-Amz-Security-Token", "").body, kind, "%s: %s", operation, text)
+		}
+		if kind != "AccessDeniedException" {
+			require.Len(t, f.all(), 3, "who has no token is not helped by grants")
+		}
+	}
+}
+
+const readyAnswer = `{"data":{"secrets_engine":"kms-hmac"}}`
+
+func get(h http.Handler, path string) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w
+}
+
+func TestHealth(t *testing.T) {
+	status, body := 200, readyAnswer
+	f := newFakeVault(t, func(*vaultCall) (int, string) { return status, body })
+	g := newTestGateway(t, f.URL)
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, 200, "metrics") })
 	for name, h := range map[string]http.Handler{"kms": Handler(g, metrics), "admin": AdminHandler(g, metrics)} {
-		require.Equal(t, "ok\n", get(h, "GET", "/healthz").Body.String(), name)
-		require.Equal(t, "ready\n", get(h, "GET", "/readyz").Body.String(), name)
-		require.Equal(t, "metrics", get(h, "GET", "/metrics").Body.String(), name)
+		require.Equal(t, "ok\n", get(h, "/healthz").Body.String(), name)
+		require.Equal(t, "ready\n", get(h, "/readyz").Body.String(), name)
+		require.Equal(t, "metrics", get(h, "/metrics").Body.String(), name)
 	}
-	require.Equal(t, http.StatusMethodNotAllowed, get(Handler(g, nil), "GET", "/metrics").Code)
-	for code, text := range map[int]string{503: "Vault is sealed.\n", 501: "Vault is not initialized.\n", 429: "Vault has no active node at the moment.\n"} {
-		status = code
-		w := get(Handler(g, nil), "GET", "/readyz")
-		require.Equal(t, 503, w.Code)
-		require.Equal(t, text, w.Body.String())
+	require.Equal(t, "kms/ready", f.last(t).path)
+	require.Equal(t, http.StatusMethodNotAllowed, get(Handler(g, nil), "/metrics").Code)
+
+	const noEngine = "No HMAC secrets engine answers at kms/: the mount is another, or its engine is older than this endpoint.\n"
+	for name, test := range map[string]struct {
+		status int
+		text   string
+		want   string
+	}{
+		"sealed":          {503, `{"errors":["Vault is sealed"]}`, "Vault is sealed.\n"},
+		"no active node":  {500, `{"errors":["local node not active but active cluster node not found"]}`, "Vault has no active node at the moment.\n"},
+		"hung plugin":     {500, `{"errors":["context deadline exceeded"]}`, "Vault did not answer in time.\n"},
+		"no such mount":   {403, `{"errors":["permission denied"]}`, noEngine},
+		"another engine":  {404, `{"errors":["unsupported path"]}`, noEngine},
+		"no Vault at all": {200, `<html>`, noEngine},
+	} {
+		status, body = test.status, test.text
+		w := get(Handler(g, nil), "/readyz")
+		require.Equal(t, 503, w.Code, name)
+		require.Equal(t, test.want, w.Body.String(), name)
 	}
-	status = 204
+	status, body = 429, `{"errors":["rate limit quota exceeded"]}`
+	require.Equal(t, 200, get(Handler(g, nil), "/readyz").Code, "a quota is no reason to be out of service")
+
+	status, body = 204, ""
 	w := post(Handler(g, nil), "/healthz", "EnableKey", `{"KeyId":"k"}`)
 	require.Equal(t, 200, w.status)
 	require.Equal(t, "kms/enable-key/healthz/k", f.last(t).path)
+}
+
+// TestReadyzOfAHungVault: the answer comes in bounded time, whatever -timeout is.
+func TestReadyzOfAHungVault(t *testing.T) {
+	hung := make(chan struct{})
+	f := newFakeVault(t, func(*vaultCall) (int, string) { <-hung; return 200, readyAnswer })
+	defer close(hung)
+	vault, err := NewVault(f.URL, "", time.Hour)
+	require.NoError(t, err)
+	g := newTestGateway(t, f.URL, func(c *Config) { c.Vault = vault })
+	done := make(chan *httptest.ResponseRecorder)
+	go func() { done <- get(Handler(g, nil), "/readyz") }()
+	select {
+	case w := <-done:
+		require.Equal(t, 503, w.Code)
+		require.Equal(t, "Vault did not answer in time.\n", w.Body.String())
+	case <-time.After(time.Minute):
+		t.Fatal("no answer")
+	}
+}
+
+// TestDrain: before it stops, an endpoint says so and goes on serving.
+func TestDrain(t *testing.T) {
+	f := newFakeVault(t, func(c *vaultCall) (int, string) { return 200, readyAnswer })
+	g := newTestGateway(t, f.URL)
+	h := Handler(g, nil)
+	require.Equal(t, 200, get(h, "/readyz").Code)
+	require.Empty(t, post(h, "/", "EnableKey", `{"KeyId":"k"}`).header.Get("Connection"))
+	g.Drain()
+	w := get(h, "/readyz")
+	require.Equal(t, 503, w.Code)
+	require.Equal(t, "This endpoint is shutting down.\n", w.Body.String())
+	call := post(h, "/", "EnableKey", `{"KeyId":"k"}`)
+	require.Equal(t, 200, call.status)
+	require.Equal(t, "close", call.header.Get("Connection"))
+	require.Equal(t, 200, get(h, "/healthz").Code, "nothing is to restart it")
 }
 
 func TestCredentials(t *testing.T) {

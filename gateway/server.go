@@ -89,7 +89,7 @@ func AdminHandler(g *Gateway, metrics http.Handler) http.Handler {
 func adminPaths(g *Gateway, metrics http.Handler) map[string]http.Handler {
 	paths := map[string]http.Handler{
 		"/healthz": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok\n") }),
-		"/readyz":  &readiness{check: g.Ready},
+		"/readyz":  newReadiness(g),
 	}
 	if metrics != nil {
 		paths["/metrics"] = metrics

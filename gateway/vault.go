@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,17 @@ func NewVaultOver(transport http.RoundTripper, timeout time.Duration) *Vault {
 	}
 }
 
+// Address returns the address of Vault, without a password if it has one.
+func (v *Vault) Address() string {
+	u := *v.address
+	u.User = nil
+	u.Path = strings.TrimSuffix(u.Path, "/v1/")
+	return u.String()
+}
+
+// Namespace returns the namespace that requests go to, "" for the root.
+func (v *Vault) Namespace() string { return v.namespace }
+
 // checkRedirect follows a standby's redirection to the active node, and never
 // takes a token from TLS to plain text.
 func checkRedirect(request *http.Request, via []*http.Request) error {
@@ -131,7 +143,11 @@ func (v *Vault) do(ctx context.Context, r vaultRequest) ([]byte, error) {
 		return nil, err
 	}
 	if response.StatusCode/100 != 2 {
-		return nil, newVaultError(response.StatusCode, body)
+		failure := newVaultError(response.StatusCode, body)
+		// What a policy refuses is "1 error occurred: ...", be the token the
+		// request's or one that a Vault Proxy has added.
+		failure.noToken = r.token == "" && failure.status == http.StatusForbidden && slices.Equal(failure.texts, []string{"permission denied"})
+		return nil, failure
 	}
 	return body, nil
 }
@@ -207,14 +223,4 @@ func newVaultError(status int, body []byte) *vaultError {
 		kind: answer.Data.Type, message: answer.Data.Message,
 		keyID: answer.Data.KeyID, aliasName: answer.Data.AliasName,
 	}
-}
-
-// health asks Vault whether it serves requests: unsealed, as the active node
-// or as a standby that has one to pass requests to.
-func (v *Vault) health(ctx context.Context) error {
-	_, err := v.do(ctx, vaultRequest{
-		method: http.MethodGet, path: "sys/health",
-		query: url.Values{"standbyok": headerTrue, "perfstandbyok": headerTrue},
-	})
-	return err
 }

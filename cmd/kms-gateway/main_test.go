@@ -64,7 +64,9 @@ func start(t *testing.T, listeners int, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	p := &program{log: &syncBuffer{}, stop: cancel, done: make(chan error, 1)}
-	go func() { p.done <- run(ctx, append([]string{"-listen", "127.0.0.1:0"}, args...), io.Discard, p.log) }()
+	go func() {
+		p.done <- run(ctx, append([]string{"-listen", "127.0.0.1:0", "-shutdown-delay", "0s"}, args...), io.Discard, p.log)
+	}()
 	t.Cleanup(cancel)
 	require.Eventually(t, func() bool { return len(servingAt.FindAllString(p.log.String(), -1)) == listeners }, 10*time.Second, 5*time.Millisecond, "%s", p.log)
 	for _, match := range servingAt.FindAllStringSubmatch(p.log.String(), -1) {
@@ -133,6 +135,42 @@ func TestShutdownFinishesCalls(t *testing.T) {
 	require.Contains(t, p.log.String(), `"operation":"EnableKey"`, "the last lines of the log are written")
 }
 
+// TestShutdownDelay: after SIGTERM, probes are told before connections are
+// refused, and calls are served.
+func TestShutdownDelay(t *testing.T) {
+	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `{"data":{"secrets_engine":"kms-hmac"}}`)
+	}))
+	defer vault.Close()
+	p := start(t, 1, "-vault-addr", vault.URL, "-shutdown-delay", "1h")
+	ready := func() int {
+		response, err := http.Get("http://" + p.addresses[0] + "/readyz")
+		require.NoError(t, err)
+		defer response.Body.Close()
+		return response.StatusCode
+	}
+	require.Equal(t, 200, ready())
+	p.stop()
+	require.Eventually(t, func() bool { return ready() == 503 }, 10*time.Second, time.Millisecond)
+	status, _, err := enableKey(t, http.DefaultClient, "http://"+p.addresses[0])
+	require.NoError(t, err)
+	require.Equal(t, 200, status)
+}
+
+// TestStartLine: the log begins with what it is in front of, and with warnings.
+func TestStartLine(t *testing.T) {
+	p := start(t, 1, "-vault-addr", "http://user:s3cret@192.0.2.1:8200", "-mount", "hmac", "-listen", "0.0.0.0:0")
+	require.Contains(t, p.log.String(), `"vault":"http://192.0.2.1:8200","namespace":"","mount":"hmac","region":"us-east-1","account":"000000000000",`+
+		`"tls":false,"client_certificates":false,"tokens":"calls without a token go to Vault without one"}`)
+	require.Contains(t, p.log.String(), `"level":"WARN","msg":"without TLS, Vault tokens can be read on the way from clients that are not on this machine","listen":"0.0.0.0:0"`)
+	require.Contains(t, p.log.String(), `"msg":"without TLS, Vault tokens can be read on the way to Vault","vault":"http://192.0.2.1:8200"`)
+	require.NotContains(t, p.log.String(), "s3cret")
+
+	p = start(t, 1, "-vault-addr", "http://127.0.0.1:8200", "-require-token")
+	require.Contains(t, p.log.String(), `"tokens":"calls without a token are refused"`)
+	require.NotContains(t, p.log.String(), "WARN")
+}
+
 // certificate writes a self-signed certificate of a name and its key.
 func certificate(t *testing.T, dir, name string) (certFile, keyFile string, pool *x509.CertPool) {
 	t.Helper()
@@ -191,8 +229,11 @@ func TestCertificateReload(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(certFile, []byte("nonsense"), 0o600))
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
-	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), `"msg":"reload"`) }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), `"msg":"reload failed`) }, 5*time.Second, 10*time.Millisecond)
 	require.Equal(t, "second", served(), "the old certificate stays")
+	p.stop()
+	require.NoError(t, p.wait(t))
+	require.Equal(t, 1, strings.Count(p.log.String(), `"msg":"reloaded"`), "of two, one went well: %s", p.log)
 }
 
 func TestMetricsListener(t *testing.T) {
@@ -216,8 +257,11 @@ func TestMetricsListener(t *testing.T) {
 	require.Regexp(t, `kms_gateway_build_info\{go_version="go1[^"]+",version="[^"]+"\} 1`, text)
 	require.NotContains(t, text, "kms_gateway_certificate_expiry")
 	require.Contains(t, text, `kms_gateway_calls_total{operation="EnableKey",result="ok"} 1`)
-	status, _ = get(p.addresses[0], "/readyz")
-	require.Equal(t, 200, status)
+	for _, address := range p.addresses {
+		status, text = get(address, "/readyz")
+		require.Equal(t, 503, status)
+		require.Contains(t, text, "No HMAC secrets engine answers at kms/")
+	}
 }
 
 // TestSlowClients: a client that does not get its request sent is cut off.

@@ -29,6 +29,7 @@ type options struct {
 	timeout                 time.Duration
 	readTimeout             time.Duration
 	idleTimeout             time.Duration
+	shutdownDelay           time.Duration
 	shutdownTimeout         time.Duration
 	logLevel                slog.Level
 	version                 bool
@@ -72,7 +73,8 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.DurationVar(&o.timeout, "timeout", 15*time.Second, "most `time` for a request to Vault")
 	f.DurationVar(&o.readTimeout, "read-timeout", 10*time.Second, "most `time` a client may take to send a request")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")
-	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after SIGTERM")
+	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "`time` after SIGTERM in which /readyz is 503 and calls are still served, for load balancers to notice")
+	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after that")
 	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug, info (a line for each call), warn, error")
 	o.dev.register(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")

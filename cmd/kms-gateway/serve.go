@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,8 +49,28 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	}
 	servers[0].Listener = gateway.LimitConnections(servers[0].Listener, o.connections, log, registry)
 	watchCertificate(registry, servers[0].Server)
+	o.logStart(vault, log)
 	defer reloadOnHangup(servers, log)()
-	return runServers(ctx, servers, o.shutdownTimeout, log)
+	return o.runServers(ctx, g, servers, log)
+}
+
+// logStart says in one line what an operator wants to know of a program that
+// does not do what he wants, and warns of what he may not want.
+func (o *options) logStart(vault *gateway.Vault, log *slog.Logger) {
+	tokens := "calls without a token go to Vault without one"
+	if o.requireToken {
+		tokens = "calls without a token are refused"
+	}
+	log.Info("starting", "version", versionText(),
+		"vault", vault.Address(), "namespace", vault.Namespace(), "mount", o.mount,
+		"region", o.arns.Region, "account", o.arns.Account,
+		"tls", o.certFile != "", "client_certificates", o.ca != "", "tokens", tokens)
+	if o.certFile == "" && !isLoopback(o.listen) {
+		log.Warn("without TLS, Vault tokens can be read on the way from clients that are not on this machine", "listen", o.listen)
+	}
+	if address := vault.Address(); !o.dev.on && strings.HasPrefix(address, "http://") && !isLoopback(strings.TrimPrefix(address, "http://")) {
+		log.Warn("without TLS, Vault tokens can be read on the way to Vault", "vault", address)
+	}
 }
 
 // vault returns the Vault that the flags ask for, and what goes around the
@@ -102,8 +123,8 @@ func listen(address string, handler http.Handler, config gateway.ServerConfig) (
 }
 
 // runServers runs the servers until ctx ends or one of them fails, and shuts
-// them down.
-func runServers(ctx context.Context, servers []listening, timeout time.Duration, log *slog.Logger) error {
+// them down: first for those who look at /readyz, then for all.
+func (o *options) runServers(ctx context.Context, g *gateway.Gateway, servers []listening, log *slog.Logger) error {
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
 		log.Info("serving", "address", s.Addr().String(), "version", versionText())
@@ -113,9 +134,14 @@ func runServers(ctx context.Context, servers []listening, timeout time.Duration,
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
-		log.Info("stopping", "timeout", timeout.String())
+		log.Info("stopping", "delay", o.shutdownDelay.String(), "timeout", o.shutdownTimeout.String())
+		g.Drain()
+		select {
+		case err = <-failed:
+		case <-time.After(o.shutdownDelay):
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.shutdownTimeout)
 	defer cancel()
 	for _, s := range servers {
 		err = errors.Join(err, s.Shutdown(ctx))
@@ -130,17 +156,25 @@ func reloadOnHangup(servers []listening, log *slog.Logger) (stop func()) {
 	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		for range hangup {
-			for _, s := range servers {
-				if err := s.Reload(); err != nil {
-					log.Error("reload", "error", err.Error())
-					continue
-				}
-			}
-			log.Info("reloaded")
+			reload(servers, log)
 		}
 	}()
 	return func() {
 		signal.Stop(hangup)
 		close(hangup)
 	}
+}
+
+// reload reads the certificates again and logs how that went. Those that cannot
+// be read stay as they are.
+func reload(servers []listening, log *slog.Logger) {
+	var failures error
+	for _, s := range servers {
+		failures = errors.Join(failures, s.Reload())
+	}
+	if failures != nil {
+		log.Error("reload failed, the certificate in use stays", "error", failures.Error())
+		return
+	}
+	log.Info("reloaded")
 }
