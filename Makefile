@@ -94,6 +94,11 @@ CHAOS ?= -length 5m
 chaos: vault ## Break a cluster of three while clients use it, into docs/reliability.md.
 	$(GO) run ./chaos -write docs $(CHAOS)
 
+.PHONY: mutants
+mutants: vault ## Show that make chaos finds what is wrong with each of chaos/mutants.
+	@mkdir -p dist
+	$(GO) test -timeout $(TEST_TIMEOUT) -run '^TestMutants$$' ./chaos -mutants -mutant-table $(CURDIR)/dist/mutants.md
+
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).
