@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -326,6 +329,93 @@ func TestUpgrade(t *testing.T) {
 	cli(t, server, 0, "write", pin, "version="+nextVersion)
 	cli(t, server, 0, "plugin", "reload", "-type=secret", "-plugin="+testvault.EngineName)
 	runs(nextVersion)
+}
+
+// TestUpgradeUnderLoad goes to the next version and back, by tuning and by a
+// pin, while clients make MACs and change keys: no MAC changes, and nothing that
+// was acknowledged is lost.
+func TestUpgradeUnderLoad(t *testing.T) {
+	t.Parallel()
+	server := ownServer(t)
+	i := stock(t, mountAt(t, server, "kms"))
+	must(t, server.RegisterPlugin(t.Context(), engineOf(t, nextVersion)))
+	var calls, keys atomic.Int64
+	var written sync.Map // names of keys
+	var wrong atomic.Value
+	load := underLoad(t, 4, func(ctx context.Context) (bool, error) {
+		// A request that is being served may end with its process: again, then.
+		var a answer
+		var err error
+		for range 100 {
+			switch calls.Add(1) % 8 {
+			case 0:
+				key := fmt.Sprintf("load/%d", keys.Add(1))
+				if a, err = i.m.request(ctx, "POST", "keys/"+key, body{"key_spec": "HMAC_256", "description": key}); err == nil && a.status == 200 {
+					written.Store(key, true)
+				}
+			default:
+				a, err = i.m.request(ctx, "POST", "generate-mac/stock/imported", body{"message": b64(i.message), "mac_algorithm": "HMAC_SHA_256"})
+				if err == nil && a.status == 200 && a.Data["mac"] != i.macs["stock/imported"] {
+					wrong.Store(a.raw)
+				}
+			}
+			if ctx.Err() != nil || err == nil && a.status == 200 {
+				return err == nil, err
+			}
+		}
+		return false, fmt.Errorf("status %d, %v", a.status, err)
+	})
+	pin := "sys/plugins/pins/secret/" + testvault.EngineName
+	reload := func() { cli(t, server, 0, "plugin", "reload", "-type=secret", "-plugin="+testvault.EngineName) }
+	runs := func(version string) {
+		t.Helper()
+		var mounts map[string]struct {
+			Version string `json:"running_plugin_version"`
+		}
+		must(t, json.Unmarshal([]byte(cli(t, server, 0, "secrets", "list", "-detailed", "-format=json").Stdout), &mounts))
+		if mounts["kms/"].Version != version {
+			t.Errorf("version %s runs, not %s", mounts["kms/"].Version, version)
+		}
+		i.check(t)
+	}
+	cli(t, server, 0, "secrets", "tune", "-plugin-version="+nextVersion, "kms")
+	reload()
+	runs(nextVersion)
+	cli(t, server, 0, "secrets", "tune", "-plugin-version="+kmshmac.Version, "kms")
+	reload()
+	runs(kmshmac.Version)
+	cli(t, server, 0, "write", pin, "version="+nextVersion)
+	reload()
+	runs(nextVersion)
+	// While there is a pin, it is the pin that goes back.
+	if out := cli(t, server, 2, "secrets", "tune", "-plugin-version=v1.2.3", "kms"); !strings.Contains(out.Stderr, "pin") {
+		t.Errorf("tuning a pinned mount printed %q", out.Stderr)
+	}
+	cli(t, server, 0, "write", pin, "version="+kmshmac.Version)
+	reload()
+	runs(kmshmac.Version)
+	cli(t, server, 0, "write", pin, "version="+nextVersion)
+	reload()
+	runs(nextVersion)
+	cli(t, server, 0, "delete", pin)
+	reload()
+	runs(kmshmac.Version)
+
+	good, bad := load()
+	if good == 0 || bad > 0 || wrong.Load() != nil {
+		t.Errorf("%d calls went well in the end and %d did not; %v", good, bad, wrong.Load())
+	}
+	count := 0
+	written.Range(func(key, _ any) bool {
+		count++
+		if got := i.m.read(t, "keys/"+key.(string)); got["description"] != key {
+			t.Errorf("the key %v is %v", key, got)
+		}
+		return true
+	})
+	if count == 0 {
+		t.Error("no key was created under load")
+	}
 }
 
 func lineHas(text string, words ...string) bool {

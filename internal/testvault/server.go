@@ -393,6 +393,10 @@ func (s *Server) Unseal(ctx context.Context) error {
 	})
 }
 
+// Adopt takes over the unseal key and the root token of the server whose
+// snapshot this one is made to restore.
+func (s *Server) Adopt(from *Server) { s.unsealKey, s.RootToken = from.unsealKey, from.RootToken }
+
 // Log returns what Vault and its plugins have logged since the last start.
 func (s *Server) Log() (string, error) {
 	text, err := os.ReadFile(s.logFile())
