@@ -137,3 +137,88 @@ func TestSlowReaderDoesNotUndoAWrite(t *testing.T) {
 		require.Equal(t, "Enabled", keyState(t, m, "a"))
 	}
 }
+
+// Grants take effect at once on the node that made them, and are gone at once
+// when they end; on others once Vault has told them of any of the names written.
+func TestGrantsInTheCache(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "p/a")
+	write(t, m, "aliases/p/x", fields{"target_key_id": "p/a"})
+	written := &writtenKeys{Storage: m.storage}
+	active, standby := m.other(t), m.other(t)
+	active.wrap = written
+	mac := func(m *mount, entity string) error {
+		var err error
+		for _, path := range []string{"granted/generate-mac/p/a", "granted/generate-mac/alias/p/x"} {
+			_, err = request(t, m.as(entity), logical.UpdateOperation, path, macFields("m"))
+		}
+		return err
+	}
+	ends := map[string]func(id, token string){
+		"revoke": func(id, _ string) { write(t, active, "revoke-grant/p/a", fields{"grant_id": id}) },
+		"retire": func(_, token string) { write(t, active.as("r"), "retire-grant", fields{"grant_token": token}) },
+	}
+	for name, end := range ends {
+		require.Equal(t, logical.ErrPermissionDenied, mac(active, "e"), name)
+		require.Equal(t, logical.ErrPermissionDenied, mac(standby, "e"), name)
+		id, token := createGrant(t, active, "p/a", "e", "GenerateMac", fields{"retiring_principal": "r"})
+		require.NoError(t, mac(active, "e"), name)
+		require.NoError(t, mac(standby, "e"), name)
+		for _, other := range []string{"f", ""} {
+			require.Equal(t, logical.ErrPermissionDenied, mac(active, other), name)
+		}
+
+		written.keys = nil
+		end(id, token)
+		require.Equal(t, logical.ErrPermissionDenied, mac(active, "e"), name)
+		require.NoError(t, mac(standby, "e"), "what this test is about")
+		for _, key := range written.keys {
+			standby.b.InvalidateKey(t.Context(), key)
+		}
+		require.Equal(t, logical.ErrPermissionDenied, mac(standby, "e"), name)
+	}
+
+	// With the key goes its grant.
+	createGrant(t, active, "p/a", "e", "GenerateMac")
+	require.NoError(t, mac(active, "e"))
+	write(t, active, "schedule-key-deletion/p/a", nil)
+	m.clock.advance(30 * day)
+	require.Equal(t, logical.ErrPermissionDenied, mac(active, "e"))
+	createKey(t, active, "p/a")
+	write(t, active, "aliases/p/x", fields{"target_key_id": "p/a"})
+	require.Equal(t, logical.ErrPermissionDenied, mac(active, "e"), "a grant on the former key is none on this one")
+}
+
+// What is refused for want of a grant costs the same, whatever there is and
+// whatever is in the cache.
+func TestRefusalsByGrantsLookAlike(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		createKey(t, m, "p/warm")
+		createKey(t, m, "p/cold")
+		createKey(t, m, "p/granted")
+		for _, key := range []string{"warm", "cold", "granted"} {
+			write(t, m, "aliases/p/"+key, fields{"target_key_id": "p/" + key})
+		}
+		createGrant(t, m, "p/granted", "grantee", "GenerateMac")
+		createGrant(t, m, "p/granted", "e", "DescribeKey") // another operation
+		node := m.other(t)
+		macOf(t, node, "alias/p/warm", "m")
+		write(t, node.as("grantee"), "granted/generate-mac/alias/p/granted", macFields("m"))
+		storage := &countingStorage{Storage: m.storage}
+		node.wrap = storage
+		calls := func(name string) int {
+			storage.calls = 0
+			_, err := request(t, node.as("e"), logical.UpdateOperation, "granted/generate-mac/"+name, fields{"message": "wrong"})
+			require.Equal(t, logical.ErrPermissionDenied, err)
+			return storage.calls
+		}
+		for _, name := range []string{"p/warm", "p/cold", "p/none", "p/a..b"} {
+			for range 2 {
+				require.Equal(t, 1, calls(name), name)
+				require.Equal(t, 2, calls("alias/"+name), name)
+			}
+		}
+	})
+}

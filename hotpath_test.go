@@ -58,6 +58,10 @@ func newHotMount(t testing.TB) (*mount, *countingStorage, *detachableSystem) {
 	createKey(t, m, "team/new")
 	write(t, m, "aliases/team/current", fields{"target_key_id": "team/old"})
 	write(t, m, "aliases/team/current", fields{"target_key_id": "team/new", "overlap": "24h"})
+	for _, key := range []string{"team/old", "team/new"} {
+		write(t, m, "create-grant/"+key, fields{"grantee_principal": "grantee", "operations": "GenerateMac,VerifyMac"})
+	}
+	write(t, m, "create-grant/team/new", fields{"grantee_principal": "of-new-only", "operations": "VerifyMac"})
 	return m, &countingStorage{Storage: storage}, system
 }
 
@@ -83,26 +87,34 @@ func TestWarmMacMakesNoCalls(t *testing.T) {
 	}
 	// A node that has just started, made warm by one request of each kind.
 	node := m.otherWith(t, system)
-	send := func(path string, data fields) (*logical.Response, error) {
-		req := &logical.Request{Operation: logical.UpdateOperation, Path: path, Storage: storage, Data: overJSON(t, data)}
+	send := func(path, entity string, op logical.Operation, data fields) (*logical.Response, error) {
+		req := &logical.Request{Operation: op, Path: path, Storage: storage, Data: overJSON(t, data), EntityID: entity}
 		found, exists, err := node.b.HandleExistenceCheck(t.Context(), req)
 		require.NoError(t, err)
 		require.False(t, found && exists)
 		return node.b.HandleRequest(t.Context(), req)
 	}
-	for _, test := range tests {
-		_, err := send(test.path, test.data)
-		require.NoError(t, err)
+	sendAll := func(check func(name string, err error)) {
+		for name, test := range tests {
+			for _, op := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+				_, err := send(test.path, "", op, test.data)
+				check(name, err)
+				_, err = send("granted/"+test.path, "grantee", op, test.data)
+				check(name+" by grant", err)
+			}
+		}
+		_, err := send("granted/verify-mac/alias/team/current", "of-new-only", logical.PatchOperation, verifyFieldsOf("hello", newMac))
+		check("by a grant that does not name the alias's old key", err)
 	}
+	sendAll(func(name string, err error) { require.NoError(t, err, name) })
 	require.Positive(t, storage.calls, "a cold node reads storage, or nothing is counted")
 
 	storage.calls = 0
 	system.SystemView = nil
-	for name, test := range tests {
-		_, err := send(test.path, test.data)
+	sendAll(func(name string, err error) {
 		require.NoError(t, err, "%s: a call to Vault's system view", name)
 		require.Zero(t, storage.calls, "%s: calls to storage", name)
-	}
+	})
 }
 
 // otherWith is other with a system view of one's own.
@@ -131,6 +143,12 @@ func TestDetachedSystemFails(t *testing.T) {
 func BenchmarkGenerateMac(b *testing.B) {
 	m, storage, _ := newHotMount(b)
 	benchmarkRequest(b, m, storage, "generate-mac/team/new", macFields("a message of thirty-two bytes..."))
+}
+
+// BenchmarkGrantedMac is BenchmarkGenerateMac by a grant.
+func BenchmarkGrantedMac(b *testing.B) {
+	m, storage, _ := newHotMount(b)
+	benchmarkRequest(b, m.as("grantee"), storage, "granted/generate-mac/team/new", macFields("a message of thirty-two bytes..."))
 }
 
 func BenchmarkVerifyMac(b *testing.B) {
@@ -169,7 +187,7 @@ func benchmarkRequest(b *testing.B, m *mount, storage logical.Storage, path stri
 	data = overJSON(b, data)
 	b.ReportAllocs()
 	for b.Loop() {
-		req := &logical.Request{Operation: logical.UpdateOperation, Path: path, Storage: storage, Data: data}
+		req := &logical.Request{Operation: logical.UpdateOperation, Path: path, Storage: storage, Data: data, EntityID: m.entity}
 		resp, err := m.b.HandleRequest(b.Context(), req)
 		if err != nil || resp.IsError() {
 			b.Fatal(resp, err)

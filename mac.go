@@ -82,9 +82,15 @@ func macTaskOf(path string) (w macTask, ok bool) {
 func (b *backend) serveMac(ctx context.Context, req *logical.Request, task macTask) (*logical.Response, error) {
 	var authorize func(*keystore.Key) error
 	if task.granted {
-		authorize = b.requireGrant(ctx, req, task.operation)
-		if err := b.mayTry(ctx, req, task.key, authorize); err != nil {
+		k, err := b.mayTry(ctx, req, task.operation, task.key)
+		if err != nil {
 			return nil, err
+		}
+		authorize = func(other *keystore.Key) error {
+			if other.ID == k.ID {
+				return nil
+			}
+			return b.requireGrant(ctx, req, task.operation)(other)
 		}
 	}
 	if task.operation == opVerifyMac {

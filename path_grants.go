@@ -147,7 +147,7 @@ func (b *backend) granted(name, operation string, fields, schema map[string]*fra
 		logical.UpdateOperation: &framework.PathOperation{
 			Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				key := d.Get("key").(string)
-				if err := b.mayTry(ctx, req, key, b.requireGrant(ctx, req, operation)); err != nil {
+				if _, err := b.mayTry(ctx, req, operation, key); err != nil {
 					return nil, err
 				}
 				return handler(ctx, req, d, key)
@@ -172,17 +172,15 @@ func grantedOperations(name string, fields map[string]*framework.FieldSchema, op
 	}
 }
 
-// mayTry hides from those without a grant which keys there are, whatever else
-// is wrong with the request.
-func (b *backend) mayTry(ctx context.Context, req *logical.Request, name string, authorize func(*keystore.Key) error) error {
-	k, err := b.store.KeyByName(ctx, req.Storage, name, b.now())
-	if err != nil {
-		return err
+// mayTry returns the key that a name stands for, if a grant lets the caller's
+// entity do the operation. It hides from those without a grant which keys there
+// are, whatever else is wrong with the request.
+func (b *backend) mayTry(ctx context.Context, req *logical.Request, operation, name string) (*keystore.Key, error) {
+	k, err := b.store.GrantedKey(ctx, req.Storage, name, req.EntityID, operation, b.now())
+	if err == nil && k == nil {
+		err = logical.ErrPermissionDenied
 	}
-	if k == nil {
-		return logical.ErrPermissionDenied
-	}
-	return authorize(k)
+	return k, err
 }
 
 // requireGrant returns a check that the caller's entity has one grant for all

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -115,14 +116,119 @@ func (w *write) purgeGrants(keyID string) error {
 }
 
 // FindGrant returns a grant that lets the principal do all the operations with
-// the key; nil if there is none.
+// the key; nil if there is none. It is for principals who may know of the key.
 func (st *Store) FindGrant(ctx context.Context, s logical.Storage, keyID, principal string, operations ...string) (*Grant, error) {
+	grants, ok := st.grants.get(keyID, principal)
+	if !ok {
+		var err error
+		if grants, err = st.loadGrantsTo(ctx, s, keyID, principal, true); err != nil {
+			return nil, err
+		}
+	}
+	return firstThatAllows(grants, operations), nil
+}
+
+func firstThatAllows(grants []*Grant, operations []string) *Grant {
+	for _, g := range grants {
+		if g.allows(operations) {
+			return g
+		}
+	}
+	return nil
+}
+
+// GrantedKey returns the key that a key id or an alias with its alias/ prefix
+// names, if a grant lets the principal do the operation with it; else nil.
+//
+// How long nil takes depends neither on what there is nor on what is in the
+// cache: without a grant it reads the alias, if the name is one, lists the
+// grants, and ends there.
+func (st *Store) GrantedKey(ctx context.Context, s logical.Storage, name, principal, operation string, now time.Time) (*Key, error) {
+	if k, ok := st.warmGrantedKey(name, principal, operation); ok {
+		return st.Key(ctx, s, k, now)
+	}
 	if principal == "" {
 		return nil, nil
 	}
-	return publicGrant(findGrant(ctx, s, keyID, principal, func(g *grantRecord) bool {
-		return g.GranteePrincipal == principal && g.allows(operations)
-	}))
+	keyID := name
+	if strings.HasPrefix(name, kms.AliasPrefix) {
+		a, err := load[Alias](ctx, s, storableAlias(name))
+		if err != nil {
+			return nil, err
+		}
+		if a != nil {
+			keyID = a.TargetKeyID
+		}
+	}
+	grants, err := st.loadGrantsTo(ctx, s, keyID, principal, false)
+	if err != nil || firstThatAllows(grants, []string{operation}) == nil {
+		return nil, err
+	}
+	return st.KeyByName(ctx, s, name, now)
+}
+
+// warmGrantedKey returns the id of the key that a name stands for, if the cache
+// knows that, and a grant for the operation.
+func (st *Store) warmGrantedKey(name, principal, operation string) (keyID string, ok bool) {
+	if strings.HasPrefix(name, kms.AliasPrefix) {
+		a, ok := st.aliases.Get(name)
+		if !ok {
+			return "", false
+		}
+		name = a.TargetKeyID
+	}
+	grants, _ := st.grants.get(name, principal)
+	for _, g := range grants {
+		if slices.Contains(g.Operations, operation) {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// storableAlias returns the name of an alias, or, for one that Vault's storage
+// would not like, a name that no alias has.
+func storableAlias(name string) string {
+	if kms.CheckAliasName(name) != nil {
+		return aliasPrefix + digest(name)
+	}
+	return name
+}
+
+// maxCachedGrants bounds what the cache keeps of one principal and key.
+const maxCachedGrants = 64
+
+// loadGrantsTo returns the grants of a key to a principal, and puts them into
+// the cache if they are not too many; none only if keepNone says so. What a
+// caller without a grant asks for must push nothing out.
+func (st *Store) loadGrantsTo(ctx context.Context, s logical.Storage, keyID, principal string, keepNone bool) ([]*Grant, error) {
+	if principal == "" {
+		return nil, nil
+	}
+	generation := st.grants.generationOf(keyID)
+	ids, err := list(ctx, s, granteeIndex(keyID, principal))
+	if err != nil {
+		return nil, err
+	}
+	var grants []*Grant
+	for _, id := range ids {
+		g, err := loadGrant(ctx, s, keyID, id)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil && g.GranteePrincipal == principal {
+			grants = append(grants, &g.Grant)
+		}
+	}
+	if (keepNone || len(grants) > 0) && len(grants) <= maxCachedGrants && st.mayCacheGrants(keyID, principal) {
+		st.grants.add(keyID, principal, grants, generation)
+	}
+	return grants, nil
+}
+
+func (st *Store) mayCacheGrants(keyID, principal string) bool {
+	now := st.now()
+	return !st.cachingDisabled() && !st.doubts.below(grantsOf(keyID), now) && !st.doubts.below(granteeIndex(keyID, principal), now)
 }
 
 // findGrant returns the first grant that is wanted among those of a grantee.

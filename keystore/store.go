@@ -54,6 +54,7 @@ type Store struct {
 	locks        []*locksutil.LockEntry
 	keys         *lru.Cache[string, *Key]
 	aliases      *lru.Cache[string, *Alias]
+	grants       *grantsCache
 	names        *listings
 	doubts       doubts
 	usages       *usageTable
@@ -77,6 +78,7 @@ func New(o Options) *Store {
 		locks:           locksutil.CreateLocks(),
 		keys:            keys,
 		aliases:         aliases,
+		grants:          newGrantsCache(),
 		names:           newListings(),
 		usages:          newUsageTable(),
 		wrappingKeys:    newWrappingKeyCache(o.GenerateRSAKey),
@@ -112,6 +114,10 @@ func (st *Store) forget(storageKey string) {
 	case strings.HasPrefix(storageKey, aliasPrefix):
 		st.aliases.Remove(storageKey)
 		st.names.changed()
+	case strings.HasPrefix(storageKey, grantPrefix):
+		st.grants.forget(strings.TrimPrefix(storageKey, grantPrefix))
+	case strings.HasPrefix(storageKey, granteeIndexPrefix):
+		st.grants.forget(strings.TrimPrefix(storageKey, granteeIndexPrefix))
 	}
 }
 
