@@ -46,6 +46,11 @@ func TestTerraformModule(t *testing.T) {
 		}
 	}
 
+	requireEqual(t, true, m.isFine(t, root))
+	root.write(t, "disable-key/payments/tokens-2026", nil)
+	requireEqual(t, false, m.isFine(t, root))
+	root.write(t, "enable-key/payments/tokens-2026", nil)
+
 	producer, verifier := root.as(newToken(t, server, "payments-mac-producer")), root.as(newToken(t, server, "payments-mac-verifier"))
 	alias := m.outputs(t)["alias"].(string)
 	mac := producer.write(t, "generate-mac/"+alias, body{"message": "aGk=", "mac_algorithm": "HMAC_SHA_256"})
@@ -67,6 +72,14 @@ func TestTerraformModule(t *testing.T) {
 		}
 	}
 	requireEqual(t, "PendingDeletion", root.read(t, "keys/payments/tokens-2026")["key_state"])
+	requireEqual(t, false, m.isFine(t, root))
+	for _, endpoint := range m.all(t, "vault_generic_endpoint") {
+		if path := strings.TrimPrefix(endpoint["path"].(string), "terraform/"); strings.HasPrefix(path, "keys/") {
+			a, err := root.request(t.Context(), "POST", path, dataOf(t, endpoint))
+			must(t, err)
+			requireEqual(t, "KMSInvalidStateException", a.Data["type"])
+		}
+	}
 }
 
 // TestTerraformFormat has Terraform itself, where it is installed, read the
@@ -181,6 +194,37 @@ func readModule(t *testing.T, dir string, variables body) *module {
 		}
 	}
 	return m
+}
+
+// isFine reports whether the postconditions of the data that the module reads
+// are met.
+func (m *module) isFine(t *testing.T, root mount) bool {
+	t.Helper()
+	met := 0
+	for _, block := range m.blocks {
+		if block.Type != "data" {
+			continue
+		}
+		path, err := ctyjson.SimpleJSONValue{Value: m.object(t, block).GetAttr("path")}.MarshalJSON()
+		must(t, err)
+		read := map[string]cty.Value{}
+		for name, value := range root.read(t, strings.TrimPrefix(strings.Trim(string(path), `"`), "terraform/")) {
+			if text, ok := value.(string); ok {
+				read[name] = cty.StringVal(text)
+			}
+		}
+		m.values.Variables["self"] = cty.ObjectVal(map[string]cty.Value{"data": cty.ObjectVal(read)})
+		for _, lifecycle := range block.Body.(*hclsyntax.Body).Blocks {
+			for _, condition := range lifecycle.Body.Blocks {
+				if m.value(t, condition.Body.Attributes["condition"].Expr).False() {
+					return false
+				}
+				met++
+			}
+		}
+	}
+	requireEqual(t, 1, met)
+	return true
 }
 
 func (m *module) value(t *testing.T, expression hcl.Expression) cty.Value {

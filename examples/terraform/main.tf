@@ -46,6 +46,20 @@ resource "vault_generic_endpoint" "key" {
   })
 }
 
+# A key that somebody has disabled, or scheduled for deletion, reads the same but
+# for its state: a plan fails then.
+data "vault_generic_secret" "key" {
+  path       = "${vault_mount.kms.path}/keys/${local.key_id}"
+  depends_on = [vault_generic_endpoint.key]
+
+  lifecycle {
+    postcondition {
+      condition     = self.data["key_state"] == "Enabled"
+      error_message = "Key ${local.key_id} is ${self.data["key_state"]}."
+    }
+  }
+}
+
 # What programs name. To rotate, make a second key and point the alias at it.
 resource "vault_generic_endpoint" "alias" {
   path                 = "${vault_mount.kms.path}/aliases/${var.team}/tokens"
