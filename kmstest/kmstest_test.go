@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha512"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +176,49 @@ func TestDocumented(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Len(t, out.Mac, 32)
+}
+
+const userTest = `package user
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"vault-plugin-secrets-kms-hmac/kmstest"
+)
+
+func TestKMS(t *testing.T) {
+	srv := kmstest.Start(t)
+	client := kms.NewFromConfig(srv.Config())
+	if _, err := client.ListKeys(t.Context(), &kms.ListKeysInput{}); err != nil {
+		t.Fatal(err)
+	}
+}
+`
+
+var requireBlock = regexp.MustCompile("(?ms)^```sh\n(CHECKOUT=[^\n]*)\n(.*?)^```$")
+
+// TestFromAnotherModule follows docs/testing.md in a module of its own, and runs
+// a test there.
+func TestFromAnotherModule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("downloads modules; run without -short")
+	}
+	t.Parallel()
+	text, err := os.ReadFile("../docs/testing.md")
+	require.NoError(t, err)
+	block := requireBlock.FindStringSubmatch(string(text))
+	require.NotNil(t, block)
+	checkout, err := filepath.Abs("..")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module example.com/user\n\ngo 1.26.0\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "user_test.go"), []byte(userTest), 0o600))
+	cmd := exec.CommandContext(t.Context(), "bash", "-euc", "CHECKOUT='"+checkout+"'\n"+block[2]+"go test .\n")
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 func BenchmarkStart(b *testing.B) {

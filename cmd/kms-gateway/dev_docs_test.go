@@ -98,10 +98,10 @@ func requireTested(t *testing.T, code string) {
 }
 
 // freeAddress returns an address of loopback on which nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer listener.Close()
 	return fmt.Sprint(listener.Addr())
 }

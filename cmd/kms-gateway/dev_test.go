@@ -69,65 +69,94 @@ func TestDevUsage(t *testing.T) {
 	require.Equal(t, devWarning, out.String(), "at every level of the log")
 }
 
+// maxDevMemory is what a KMS for tests may cost, in megabytes.
+const maxDevMemory = 40
+
+// TestDevMemory: a KMS in the tests of others must not be a load on them.
+func TestDevMemory(t *testing.T) {
+	d := startDev(t)
+	d.call(t)
+	megabytes := d.memory(t)
+	d.end(t)
+	require.Less(t, megabytes, float64(maxDevMemory))
+}
+
 // BenchmarkDev measures what it costs to have a KMS in tests: the time from the
-// start of the process until it answers, and the memory that it then has, after
-// a call and with ten keys.
+// start of the process until it has answered a call, and the memory that it
+// then has, with ten keys.
 func BenchmarkDev(b *testing.B) {
-	program, err := testvault.Build(b.Context(), testvault.GatewayPackage)
-	require.NoError(b, err)
-	keys := filepath.Join(b.TempDir(), "keys.json")
-	seed := `{"keys":[{"key_id":"k"}` + strings.Repeat(`,{}`, 9) + `]}`
-	require.NoError(b, os.WriteFile(keys, []byte(seed), 0o600))
 	var memory float64
 	for b.Loop() {
-		memory += startDev(b, program, "-dev-keys", keys)
+		d := startDev(b)
+		d.call(b)
+		b.StopTimer()
+		memory += d.memory(b)
+		d.end(b)
+		b.StartTimer()
 	}
-	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ready-ms")
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/1000/float64(b.N), "ready-ms")
 	b.ReportMetric(memory/float64(b.N), "MB")
 }
 
-// startDev starts a process, waits until it answers a call, and ends it. It
-// returns its memory in megabytes, zero where that is not known.
-func startDev(b *testing.B, program string, args ...string) (megabytes float64) {
-	b.Helper()
-	b.StopTimer()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	address := listener.Addr().String()
-	require.NoError(b, listener.Close())
-	cmd := exec.Command(program, append([]string{"-dev", "-listen", address}, args...)...)
-	b.StartTimer()
-	require.NoError(b, cmd.Start())
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		connection, err := net.Dial("tcp", address)
+// devProcess is kms-gateway -dev as a process of its own.
+type devProcess struct {
+	cmd     *exec.Cmd
+	address string
+}
+
+// startDev starts a process with ten keys.
+func startDev(tb testing.TB) *devProcess {
+	tb.Helper()
+	program, err := testvault.Build(tb.Context(), testvault.GatewayPackage)
+	require.NoError(tb, err)
+	keys := filepath.Join(tb.TempDir(), "keys.json")
+	require.NoError(tb, os.WriteFile(keys, []byte(`{"keys":[{"key_id":"k"}`+strings.Repeat(`,{}`, 9)+`]}`), 0o600))
+	address := freeAddress(tb)
+	d := &devProcess{exec.Command(program, "-dev", "-listen", address, "-dev-keys", keys), address}
+	require.NoError(tb, d.cmd.Start())
+	return d
+}
+
+// call makes a call once the process listens.
+func (d *devProcess) call(tb testing.TB) {
+	tb.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		connection, err := net.Dial("tcp", d.address)
 		if err == nil {
 			connection.Close()
 			break
 		}
-		require.True(b, time.Now().Before(deadline), "it does not start")
-		time.Sleep(time.Millisecond)
+		require.True(tb, time.Now().Before(deadline), "it does not start")
 	}
-	request, err := http.NewRequest(http.MethodPost, "http://"+address, strings.NewReader(`{"KeyId":"k","Message":"eA==","MacAlgorithm":"HMAC_SHA_256"}`))
-	require.NoError(b, err)
+	request, err := http.NewRequest(http.MethodPost, "http://"+d.address, strings.NewReader(`{"KeyId":"k","Message":"eA==","MacAlgorithm":"HMAC_SHA_256"}`))
+	require.NoError(tb, err)
 	request.Header = http.Header{
 		"X-Amz-Target":  {"TrentService.GenerateMac"},
 		"Authorization": {"AWS4-HMAC-SHA256 Credential=A/20261122/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"},
 	}
 	response, err := http.DefaultClient.Do(request)
-	require.NoError(b, err)
-	b.StopTimer()
+	require.NoError(tb, err)
 	response.Body.Close()
-	require.Equal(b, 200, response.StatusCode)
-	if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid)); err == nil {
-		_, rest, _ := strings.Cut(string(status), "VmHWM:")
-		var kilobytes float64
-		_, err := fmt.Sscanf(rest, "%f kB", &kilobytes)
-		require.NoError(b, err)
-		megabytes = kilobytes / 1000
+	require.Equal(tb, 200, response.StatusCode)
+}
+
+// memory is the most memory that the process has had, in megabytes; zero where
+// that is not known.
+func (d *devProcess) memory(tb testing.TB) float64 {
+	tb.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		return 0
 	}
-	require.NoError(b, cmd.Process.Kill())
-	_ = cmd.Wait() // it was killed
-	b.StartTimer()
-	return megabytes
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	var kilobytes float64
+	_, err = fmt.Sscanf(rest, "%f kB", &kilobytes)
+	require.NoError(tb, err)
+	return kilobytes / 1000
+}
+
+func (d *devProcess) end(tb testing.TB) {
+	tb.Helper()
+	require.NoError(tb, d.cmd.Process.Kill())
+	_ = d.cmd.Wait() // it was killed
 }
