@@ -41,6 +41,15 @@ func (a ARNs) key(id string) string { return a.kms("key/" + id) }
 // alias returns the ARN of an alias, whose name has its alias/ prefix.
 func (a ARNs) alias(name string) string { return a.kms(name) }
 
+// assumedRole returns the ARN of a session: of an entity of Vault that has logged
+// in to a role.
+func (a ARNs) assumedRole(role, entity string) string {
+	if entity == "" {
+		entity = noEntity
+	}
+	return "arn:" + a.Partition + ":sts::" + a.Account + ":assumed-role/" + role + "/" + entity
+}
+
 // user returns the ARN of an IAM user.
 func (a ARNs) user(name string) string {
 	return "arn:" + a.Partition + ":iam::" + a.Account + ":user/" + name

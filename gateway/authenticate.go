@@ -3,31 +3,56 @@ package gateway
 // Who calls: the headers of AWS Signature Version 4.
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
+	"vault-plugin-secrets-kms-hmac/gateway/session"
+	"vault-plugin-secrets-kms-hmac/gateway/sigv4"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 // caller is what the headers say about who calls.
 type caller struct {
-	// token is the Vault token: the AWS session token. It may be empty: then
-	// the request to Vault has none, which suits a Vault Proxy that adds its own.
+	// token is the Vault token: the AWS session token, or what that has sealed.
+	// It may be empty: then the request to Vault has none, which suits a Vault
+	// Proxy that adds its own.
 	token string
 	// accessKey is the access key id that the request is signed with. Nothing
 	// is decided by it; it names the caller in AccessDeniedException.
 	accessKey string
+	// session is what a sealed session token has opened to, nil for others, and
+	// signature what is yet to be verified of it. principal is its ARN.
+	session   *session.Session
+	signature *sigv4.Signature
+	principal string
+	// own says that the token is the endpoint's own.
+	own bool
 }
 
 // maxAccessKey is the most characters of an access key id in IAM's model.
 const maxAccessKey = 128
 
+// The names of services in the scope of signatures.
+const (
+	kmsService = "kms"
+	stsService = "sts"
+)
+
+// globalRegion is what clients sign for that call STS at its global address.
+const globalRegion = "us-east-1"
+
 // authenticate reads the credentials of a request signed with AWS Signature
-// Version 4. The signature itself is not verified: that would take the secret
-// key, and the Vault token, which TLS keeps secret on the way, is what Vault
-// checks.
-func authenticate(header http.Header, requireToken bool) (caller, error) {
-	authorization := first(header["Authorization"])
+// Version 4 for a service. With a session token that an endpoint has sealed, all
+// but the signature is checked here, and the signature by verify, once the body
+// is there. Where the session token is a Vault token, the endpoint knows no
+// secret key, and it is the token that Vault checks.
+func (g *Gateway) authenticate(r *http.Request, service string) (caller, error) {
+	token := first(r.Header["X-Amz-Security-Token"])
+	if g.sessions != nil && session.IsSealed(token) {
+		return g.openSession(r, service)
+	}
+	authorization := first(r.Header["Authorization"])
 	if authorization == "" {
 		return caller{}, errMissingToken
 	}
@@ -35,11 +60,71 @@ func authenticate(header http.Header, requireToken bool) (caller, error) {
 	if err != nil {
 		return caller{}, err
 	}
-	token := first(header["X-Amz-Security-Token"])
-	if token == "" && requireToken {
+	who := caller{token: token, accessKey: accessKey}
+	switch {
+	case token == "" && (g.requireToken || g.signedOnly):
 		return caller{}, errMissingToken
+	case g.signedOnly:
+		return who, errInvalidToken
+	case token == "" && g.identity != nil:
+		who.token, who.own = g.identity.Token(), true
 	}
-	return caller{token: token, accessKey: accessKey}, nil
+	return who, nil
+}
+
+// openSession reads the credentials of a request whose session token is sealed.
+func (g *Gateway) openSession(r *http.Request, service string) (caller, error) {
+	signature, err := sigv4.Read(r)
+	if err != nil {
+		return caller{}, signatureException(err)
+	}
+	who := caller{accessKey: signature.AccessKey, signature: signature}
+	who.session, err = g.sessions.Open(r.Context(), signature.SecurityToken, g.now())
+	switch {
+	case errors.Is(err, session.ErrExpired):
+		return who, errExpiredToken
+	case errors.Is(err, session.ErrInvalid):
+		return who, errInvalidToken
+	case err != nil: // the sealing keys cannot be read
+		return who, err
+	case who.session.AccessKey != signature.AccessKey:
+		return who, errInvalidToken
+	}
+	if service == stsService {
+		err = signature.CheckScope(service, g.arns.Region, globalRegion)
+	} else {
+		err = signature.CheckScope(service, g.arns.Region)
+	}
+	if err == nil {
+		err = signature.CheckTime(g.now())
+	}
+	if err != nil {
+		return who, signatureException(err)
+	}
+	who.token = who.session.VaultToken
+	who.principal = g.arns.assumedRole(who.session.Role, who.session.Entity)
+	return who, nil
+}
+
+// verify verifies the signature of a session's request. Nothing is done for the
+// caller before that.
+func (c *caller) verify(r *http.Request, body []byte) error {
+	if c.session == nil {
+		return nil
+	}
+	return signatureException(c.signature.Verify(c.session.Key(c.signature), r, body))
+}
+
+// signatureException says in KMS's words what is wrong with a signature.
+func signatureException(err error) error {
+	var e *sigv4.Error
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case e.Reason == sigv4.Invalid:
+		return &kms.Exception{Type: typeInvalidSignature, Message: e.Message}
+	}
+	return incompleteSignature(e.Message)
 }
 
 func first(values []string) string {
@@ -49,7 +134,11 @@ func first(values []string) string {
 	return values[0]
 }
 
-var errMissingToken = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Missing Authentication Token"}
+var (
+	errMissingToken = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Missing Authentication Token"}
+	errInvalidToken = &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
+	errExpiredToken = &kms.Exception{Type: typeExpiredToken, Message: "The security token included in the request is expired"}
+)
 
 // accessKeyOf returns the access key id of an Authorization header:
 //

@@ -70,6 +70,9 @@ func (g *Gateway) record(r *http.Request, o *outcome, took time.Duration) {
 	if o.accessKey != "" {
 		attributes = append(attributes, slog.String("access_key", o.accessKey))
 	}
+	if o.principal != "" {
+		attributes = append(attributes, slog.String("principal", o.principal))
+	}
 	if level == slog.LevelError {
 		attributes = append(attributes, slog.String("cause", causeOf(o.cause)))
 	}

@@ -14,7 +14,9 @@ import (
 // Exceptions of AWS's services that are not in the KMS model. SDKs raise them
 // as their generic service error, with this code.
 const (
+	typeExpiredToken               = "ExpiredTokenException"
 	typeIncompleteSignature        = "IncompleteSignatureException"
+	typeInvalidSignature           = "InvalidSignatureException"
 	typeMissingAuthenticationToken = "MissingAuthenticationTokenException"
 	typeSerialization              = "SerializationException"
 	typeUnknownOperation           = "UnknownOperationException"
@@ -136,20 +138,41 @@ func (c *call) deniedBy(v *vaultError) *kms.Exception {
 		return errMissingToken
 	case v.says("invalid token"):
 		c.gateway.tokens.says.Store(true)
-		return unrecognizedClient()
+		return c.rejected()
 	case c.gateway.tokens.unknown(c.ctx, c.caller.token):
-		return unrecognizedClient()
+		return c.rejected()
 	}
 	action := "kms:" + c.operation
 	return &kms.Exception{
 		Type: kms.TypeAccessDenied,
-		Message: "User: " + c.arns().user(c.caller.accessKey) + " is not authorized to perform: " + action +
+		Message: "User: " + c.principal() + " is not authorized to perform: " + action +
 			" on resource: " + c.resource + " because no identity-based policy allows the " + action + " action",
 	}
 }
 
-func unrecognizedClient() *kms.Exception {
-	return &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
+// rejected is the answer where Vault does not accept the token: it has expired,
+// or has been revoked.
+func (c *call) rejected() *kms.Exception {
+	g, token := c.gateway, c.caller.token
+	switch {
+	case c.caller.session != nil:
+		if g.logins != nil {
+			g.logins.Forget(token)
+		}
+		return errExpiredToken
+	case g.identity != nil && c.caller.own:
+		g.identity.Forget(token)
+		return internal("Vault does not accept the endpoint's own token at the moment.")
+	}
+	return errInvalidToken
+}
+
+// principal is the ARN of the caller.
+func (c *call) principal() string {
+	if c.caller.principal != "" {
+		return c.caller.principal
+	}
+	return c.arns().user(c.caller.accessKey)
 }
 
 // engineException gives an exception of the engine the ARN of the resource

@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"vault-plugin-secrets-kms-hmac/gateway/login"
+	"vault-plugin-secrets-kms-hmac/gateway/session"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -28,6 +30,19 @@ type Config struct {
 	// RequireToken refuses calls that bring no Vault token as their session
 	// token. Without it they go to Vault without one, for a Vault Proxy to add.
 	RequireToken bool
+	// Sessions opens the session tokens that endpoints issue; nil opens none.
+	Sessions *session.Sealer
+	// Logins logs callers in who ask for a session; nil logs nobody in. It needs
+	// Sessions.
+	Logins *login.Broker
+	// SignedOnly refuses calls whose session token is a plain Vault token, for
+	// which the endpoint cannot verify the signature.
+	SignedOnly bool
+	// Identity is what calls without a session token are made with; nil leaves
+	// them without a token.
+	Identity *login.Identity
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
 	// MaxBody is the most bytes of a request's body.
 	MaxBody int64
 	// MaxConcurrency is the most calls at once, of those that have been sent in
@@ -45,6 +60,12 @@ type Gateway struct {
 	mount        string // with its slash
 	arns         ARNs
 	requireToken bool
+	sessions     *session.Sealer
+	logins       *login.Broker
+	signedOnly   bool
+	identity     *login.Identity
+	now          func() time.Time
+	forms        *bodies // of requests to STS
 	maxCalls     int64
 	calls        atomic.Int64
 	draining     atomic.Bool
@@ -74,13 +95,23 @@ func New(c Config) (*Gateway, error) {
 		return nil, fmt.Errorf("%q is no AWS Region", c.ARNs.Region)
 	case !accountPattern.MatchString(c.ARNs.Account):
 		return nil, fmt.Errorf("%q is no AWS account: it must have 12 digits", c.ARNs.Account)
+	case c.Logins != nil && c.Sessions == nil:
+		return nil, errors.New("logins need sealing keys for the sessions")
+	case c.SignedOnly && c.Sessions == nil:
+		return nil, errors.New("without sessions nobody could call an endpoint that takes signed calls only")
+	case c.SignedOnly && c.Identity != nil:
+		return nil, errors.New("calls without a session token are not signed: an endpoint that takes signed calls only cannot serve them")
 	case c.MaxBody <= 0 || c.MaxConcurrency <= 0:
 		return nil, errors.New("the limits on body and concurrency must be positive")
 	}
 	g := &Gateway{
 		vault: c.Vault, tokens: newTokenCheck(c.Vault), mount: mount + "/", arns: c.ARNs, requireToken: c.RequireToken,
-		maxCalls: c.MaxConcurrency, log: c.Log,
+		sessions: c.Sessions, logins: c.Logins, signedOnly: c.SignedOnly, identity: c.Identity, now: c.Now,
+		maxCalls: c.MaxConcurrency, log: c.Log, forms: newBodies(maxSTSBody),
 		metrics: newMetrics(c.Registerer),
+	}
+	if g.now == nil {
+		g.now = time.Now
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
@@ -100,13 +131,13 @@ const (
 	unknownOperation = "Unknown"
 )
 
-var contentTypes = []string{contentType}
-
 // outcome is what is answered to a call, and what is logged of it.
 type outcome struct {
+	wire      *wireFormat
 	operation string
 	folder    folder
 	accessKey string
+	principal string // of a session
 	status    int
 	body      []byte
 	exception *kms.Exception
@@ -116,13 +147,13 @@ type outcome struct {
 	trace     trace
 }
 
-// ServeHTTP serves one call of the KMS API.
+// ServeHTTP serves one call of the KMS API, or a request for credentials.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	o := &outcome{operation: unknownOperation, trace: trace{id: newRequestID(), from: forwardedFor(r)}}
+	o := &outcome{wire: g.wireOf(r), operation: unknownOperation, trace: trace{id: newRequestID(), from: forwardedFor(r)}}
 	g.serve(w, r, o)
 	header := w.Header()
-	header["Content-Type"] = contentTypes
+	header["Content-Type"] = o.wire.contentType
 	header[requestIDHeader] = []string{o.trace.id}
 	header["Content-Length"] = []string{strconv.Itoa(len(o.body))}
 	if g.draining.Load() {
@@ -141,12 +172,17 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, o *outcome) {
 			o.fail(internal("An internal error occurred."), nil)
 		}
 	}()
-	g.handle(w, r, o)
+	o.wire.handle(g, w, r, o)
 }
 
 // fail makes an exception the outcome.
 func (o *outcome) fail(exception *kms.Exception, cause error) {
 	o.exception, o.cause, o.status = exception, cause, statusOf(exception)
+	o.wire.fail(o, exception)
+}
+
+// failKMS writes an exception as KMS does.
+func failKMS(o *outcome, exception *kms.Exception) {
 	body := appendString([]byte(`{"__type":`), exception.Type)
 	if exception.Message != "" {
 		body = appendString(append(body, `,"message":`...), exception.Message)
@@ -182,8 +218,8 @@ func (g *Gateway) handle(w http.ResponseWriter, r *http.Request, o *outcome) {
 		o.fail(unknown("The path of the endpoint's URL is not a folder of the mount."), nil)
 		return
 	}
-	who, err := authenticate(r.Header, g.requireToken)
-	o.accessKey = who.accessKey
+	who, err := g.authenticate(r, kmsService)
+	o.accessKey, o.principal = who.accessKey, who.principal
 	c := &call{gateway: g, ctx: r.Context(), operation: name, op: op, folder: o.folder, caller: who, resource: "*", trace: &o.trace}
 	if err == nil {
 		err = g.dispatch(c, w, r, o)
@@ -207,16 +243,24 @@ func (g *Gateway) dispatch(c *call, w http.ResponseWriter, r *http.Request, o *o
 		return err
 	}
 	defer body.forget()
-	defer g.calls.Add(-1)
-	if g.calls.Add(1) > g.maxCalls {
-		return kms.Throttled()
+	if err = c.caller.verify(r, body.bytes); err == nil {
+		err = g.limited(func() error { return c.do(body.bytes, o) })
 	}
-	err = c.do(body.bytes, o)
 	// Once the context has ended, a shared request may still read the body.
 	if c.ctx.Err() == nil {
 		body.release()
 	}
 	return err
+}
+
+// limited does what is left of a request that has been sent in full, unless too
+// many others are at that.
+func (g *Gateway) limited(work func() error) error {
+	defer g.calls.Add(-1)
+	if g.calls.Add(1) > g.maxCalls {
+		return kms.Throttled()
+	}
+	return work()
 }
 
 // do does the call: a plain GenerateMac or VerifyMac on its short way, all else

@@ -11,8 +11,8 @@ func (c *call) mac(m macRequest) ([]byte, error) {
 	if err := c.resolve(m.keyID, true); err != nil {
 		return nil, err
 	}
-	m.requestID = c.trace.id
-	group := macGroup{token: c.caller.token, from: c.trace.from, key: c.key.native, algorithm: m.algorithm, verify: m.verify}
+	m.requestID, m.from = c.trace.id, c.trace.from
+	group := macGroup{token: c.caller.token, from: c.boundTo(), key: c.key.native, algorithm: m.algorithm, verify: m.verify}
 	start := time.Now()
 	a := c.gateway.macs.do(c.ctx, group, m)
 	c.trace.vault = time.Since(start)
@@ -21,6 +21,15 @@ func (c *call) mac(m macRequest) ([]byte, error) {
 		return nil, a.err
 	}
 	return c.macBody(m.verify, a, m.algorithm), nil
+}
+
+// boundTo is the address that the caller's token may be bound to: that of the
+// call, unless the endpoint knows better from the login.
+func (c *call) boundTo() string {
+	if s := c.caller.session; s != nil && !s.Bound {
+		return ""
+	}
+	return c.trace.from
 }
 
 // macBody returns the answer to a GenerateMac or VerifyMac. The blob and the

@@ -18,6 +18,7 @@ type macRequest struct {
 	message, mac []byte
 	verify       bool
 	requestID    string // of the call
+	from         string // X-Forwarded-For of the call
 }
 
 // macAnswer is what the mount says to one of them: the MAC in base64 (nothing

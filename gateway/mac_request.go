@@ -33,7 +33,7 @@ func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macReque
 	correlation := calls[0].requestID
 	var fields macFields
 	body, err := g.askForMacs(ctx, group, vaultRequest{
-		method: http.MethodPost, token: group.token, from: group.from, correlation: correlation, body: macRequestBody(group, calls),
+		method: http.MethodPost, token: group.token, from: calls[0].from, correlation: correlation, body: macRequestBody(group, calls),
 	})
 	vaultID := ""
 	if err == nil {

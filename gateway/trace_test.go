@@ -132,7 +132,7 @@ func TestSharedRequestsAreFound(t *testing.T) {
 	answers := make(chan macAnswer, 10)
 	ask := func(id, from string) {
 		group := macGroup{token: "t", from: from, key: "k", algorithm: "HMAC_SHA_256"}
-		answers <- g.macs.do(context.Background(), group, macRequest{message: []byte("AAAA"), requestID: id})
+		answers <- g.macs.do(context.Background(), group, macRequest{message: []byte("AAAA"), requestID: id, from: from})
 	}
 	go ask("first", "192.0.2.1")
 	require.Equal(t, "first", (<-entered).header.Get("X-Correlation-Id"))

@@ -25,8 +25,8 @@ const (
 	maxRemembered = 8192
 	// warnEvery is how often a role is warned about.
 	warnEvery = time.Hour
-	// maxLifetime is the longest that a login is used, as AWS's longest session.
-	maxLifetime = 12 * time.Hour
+	// MaxLifetime is the longest that a login is used, as AWS's longest session.
+	MaxLifetime = 12 * time.Hour
 )
 
 // Login is a successful login. It does not change.
@@ -36,6 +36,8 @@ type Login struct {
 	// Vault knows the caller as.
 	Role, Entity string
 	Expires      time.Time
+	// Bound says that Vault may take the token from some addresses only.
+	Bound bool
 
 	identity  digest
 	lifetime  time.Duration // at the beginning
@@ -135,20 +137,27 @@ func newLRU[K comparable, V any]() *simplelru.LRU[K, V] {
 	return cache
 }
 
-// Login logs a caller in to a role. remote is the address that it calls from. It
-// fails with an [Error].
-func (b *Broker) Login(ctx context.Context, role, credential, remote string) (*Login, error) {
-	if err := b.Method.checkShape(role, credential); err != nil {
+// Request is what a caller brings.
+type Request struct {
+	Role, Credential string
+	// Remote is the address and port that it calls from, and From the value of
+	// X-Forwarded-For: Vault binds logins to it, if told to believe it.
+	Remote, From string
+}
+
+// Login logs a caller in to a role. It fails with an [Error].
+func (b *Broker) Login(ctx context.Context, r Request) (*Login, error) {
+	if err := b.Method.checkShape(r.Role, r.Credential); err != nil {
 		b.count(err)
 		return nil, err
 	}
-	id := digestOf(b.Method.Kind, b.Method.Path, role, credential)
+	id := digestOf(r.Role, r.Credential, r.From)
 	if l := b.recall(id); l != nil && l.fresh(b.Now()) {
 		b.logins.WithLabelValues("remembered").Inc()
 		return l, nil
 	}
 	// The flight belongs to all who wait for it, so no caller's leaving ends it.
-	flight := b.flights.DoChan(string(id[:]), func() (any, error) { return b.fly(id, role, credential, remote) })
+	flight := b.flights.DoChan(string(id[:]), func() (any, error) { return b.fly(id, r) })
 	select {
 	case result := <-flight:
 		if result.Err != nil {
@@ -190,38 +199,72 @@ func (b *Broker) recall(credential digest) *Login {
 }
 
 // fly renews the login that the credential has, or logs in.
-func (b *Broker) fly(id digest, role, credential, remote string) (*Login, error) {
+func (b *Broker) fly(id digest, r Request) (*Login, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.Timeout)
 	defer cancel()
-	leave, err := b.limiter.enter(ctx, remote)
+	leave, err := b.limiter.enter(ctx, r.Remote)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
 	if known := b.recall(id); known != nil {
-		if l := b.renew(ctx, known); l != nil {
+		if l := b.renew(ctx, known, r.From); l != nil {
 			return l, nil
 		}
 	}
-	method, err := b.Method.with(role, credential)
+	method, err := b.Method.with(r.Role, r.Credential)
 	if err != nil {
 		return nil, &Error{Malformed, err.Error()}
 	}
-	secret, err := method.Login(ctx, b.Client)
+	client, err := b.clientFor(r.From, "")
 	if err != nil {
-		return nil, explain(err, credential)
+		return nil, &Error{Unavailable, "the login could not be prepared"}
+	}
+	secret, err := method.Login(ctx, client)
+	if err != nil {
+		return nil, explain(err, r.Credential)
 	}
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return nil, &Error{Denied, "Vault wants more than this credential"}
 	}
 	b.logins.WithLabelValues("login").Inc()
-	l := b.newLogin(role, id, secret.Auth)
+	l := b.newLogin(r.Role, id, secret.Auth)
 	b.warn(l)
-	return b.remember(id, l, b.Method.expiry(credential)), nil
+	l.Bound = b.isBound(ctx, r.From, l.Token)
+	return b.remember(id, l, r.From, b.Method.expiry(r.Credential)), nil
+}
+
+// clientFor returns a client that says from where a request comes.
+func (b *Broker) clientFor(from, token string) (*api.Client, error) {
+	client, err := b.Client.Clone()
+	if err != nil {
+		return nil, err
+	}
+	setNamespace(client, b.Client.Namespace())
+	client.SetToken(token)
+	if from != "" {
+		client.AddHeader("X-Forwarded-For", from)
+	}
+	return client, nil
+}
+
+// isBound asks Vault whether a token is good from some addresses only. One that
+// may not look itself up is taken to be.
+func (b *Broker) isBound(ctx context.Context, from, token string) bool {
+	client, err := b.clientFor(from, token)
+	if err != nil {
+		return true
+	}
+	secret, err := client.Auth().Token().LookupSelfWithContext(ctx)
+	if err != nil || secret == nil {
+		return true
+	}
+	bound, _ := secret.Data["bound_cidrs"].([]any)
+	return len(bound) > 0
 }
 
 func (b *Broker) newLogin(role string, credential digest, auth *api.SecretAuth) *Login {
-	lifetime := maxLifetime
+	lifetime := MaxLifetime
 	if auth.LeaseDuration > 0 {
 		lifetime = min(lifetime, time.Duration(auth.LeaseDuration)*time.Second)
 	}
@@ -246,7 +289,7 @@ func identityOf(role string, credential digest, auth *api.SecretAuth) digest {
 
 // remember keeps a login. Where another login of the same identity is fresh, that
 // one is used, and the surplus token is given back to Vault.
-func (b *Broker) remember(id digest, l *Login, until time.Time) *Login {
+func (b *Broker) remember(id digest, l *Login, from string, until time.Time) *Login {
 	now := b.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -256,7 +299,7 @@ func (b *Broker) remember(id digest, l *Login, until time.Time) *Login {
 		b.credentials.Add(id, accepted{l.identity, l.Expires})
 	}
 	if other, ok := b.identities.Get(l.identity); ok && other.fresh(now) && other.Token != l.Token {
-		go b.revoke(l.Token)
+		go b.revoke(from, l.Token)
 		return other
 	}
 	b.keep(l)
@@ -271,13 +314,11 @@ func (b *Broker) keep(l *Login) {
 
 // revoke gives a token back that nobody has got. Batch tokens have nothing to
 // give back.
-func (b *Broker) revoke(token string) {
+func (b *Broker) revoke(from, token string) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.Timeout)
 	defer cancel()
-	client, err := b.Client.Clone()
+	client, err := b.clientFor(from, token)
 	if err == nil {
-		setNamespace(client, b.Client.Namespace())
-		client.SetToken(token)
 		err = client.Auth().Token().RevokeSelfWithContext(ctx, "")
 	}
 	if err != nil {
@@ -287,7 +328,7 @@ func (b *Broker) revoke(token string) {
 
 // renew renews a login that is not fresh any more, and returns it, or nil if
 // that is not to be had.
-func (b *Broker) renew(ctx context.Context, l *Login) *Login {
+func (b *Broker) renew(ctx context.Context, l *Login, from string) *Login {
 	if l.fresh(b.Now()) {
 		return l
 	}
@@ -295,12 +336,16 @@ func (b *Broker) renew(ctx context.Context, l *Login) *Login {
 		return nil
 	}
 	result, err, _ := b.renewals.Do(string(l.identity[:]), func() (any, error) {
-		secret, err := b.Client.Auth().Token().RenewTokenAsSelfWithContext(ctx, l.Token, int(l.lifetime.Seconds()))
+		client, err := b.clientFor(from, "")
+		if err != nil {
+			return nil, err
+		}
+		secret, err := client.Auth().Token().RenewTokenAsSelfWithContext(ctx, l.Token, int(l.lifetime.Seconds()))
 		if err != nil || secret == nil || secret.Auth == nil {
 			return nil, errors.New("not renewed")
 		}
 		renewed := *l
-		renewed.Expires = b.Now().Add(min(maxLifetime, time.Duration(secret.Auth.LeaseDuration)*time.Second))
+		renewed.Expires = b.Now().Add(min(MaxLifetime, time.Duration(secret.Auth.LeaseDuration)*time.Second))
 		if !renewed.fresh(b.Now()) {
 			return nil, errors.New("at its longest lifetime")
 		}

@@ -2,6 +2,7 @@ package login
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -32,6 +33,7 @@ type fakeVault struct {
 	entered                    chan struct{}
 	hold                       chan struct{} // if not nil, logins wait until it is closed
 	lastPath, lastBody, tokens string
+	bound, from                string
 }
 
 func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -50,7 +52,7 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasSuffix(r.URL.Path, "/login"):
 		f.logins++
-		f.lastPath, f.lastBody = r.URL.Path, body.String()
+		f.lastPath, f.lastBody, f.from = r.URL.Path, body.String(), r.Header.Get("X-Forwarded-For")
 		if f.status != 0 {
 			w.WriteHeader(f.status)
 			_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{f.text}})
@@ -64,6 +66,9 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		auth["client_token"], auth["lease_duration"] = r.Header.Get("X-Vault-Token"), f.renewedTTL
+	case strings.HasSuffix(r.URL.Path, "/lookup-self"):
+		_, _ = fmt.Fprintf(w, `{"data":{"bound_cidrs":%s}}`, cmp.Or(f.bound, "null"))
+		return
 	case strings.HasSuffix(r.URL.Path, "/revoke-self"):
 		f.revoked++
 		f.tokens += r.Header.Get("X-Vault-Token") + " "
@@ -138,7 +143,7 @@ func TestOneLoginForACredentialsLifetime(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, clock := newTestBroker(t, f, nil)
 	for range 20 {
-		l, err := b.Login(t.Context(), "payments", jwt("a", inADay), someAddress)
+		l, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, ""})
 		require.NoError(t, err)
 		require.Equal(t, []string{"hvs.token-1", "payments", "e1"}, []string{l.Token, l.Role, l.Entity})
 		require.Equal(t, clock.now().Add(time.Hour), l.Expires)
@@ -147,11 +152,11 @@ func TestOneLoginForACredentialsLifetime(t *testing.T) {
 	require.Equal(t, [3]int{1, 0, 0}, f.counts())
 
 	clock.pass(39 * time.Minute)
-	_, err := b.Login(t.Context(), "payments", jwt("a", inADay), someAddress)
+	_, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, ""})
 	require.NoError(t, err)
 	require.Equal(t, [3]int{1, 0, 0}, f.counts(), "21 minutes are enough for any SDK")
 	clock.pass(2 * time.Minute)
-	l, err := b.Login(t.Context(), "payments", jwt("a", inADay), someAddress)
+	l, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, ""})
 	require.NoError(t, err)
 	require.Equal(t, "hvs.token-2", l.Token)
 	require.Equal(t, [3]int{2, 0, 0}, f.counts())
@@ -165,7 +170,7 @@ func TestShortTTLIsNoStorm(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 600}
 	b, clock := newTestBroker(t, f, func(c *BrokerConfig) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	for range 20 {
-		_, err := b.Login(t.Context(), "short", jwt("a", inADay), someAddress)
+		_, err := b.Login(t.Context(), Request{"short", jwt("a", inADay), someAddress, ""})
 		require.NoError(t, err)
 		clock.pass(10 * time.Second)
 	}
@@ -180,7 +185,7 @@ func TestRenewal(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600, renewedTTL: 3600, renewable: true}
 	b, clock := newTestBroker(t, f, nil)
 	ask := func() *Login {
-		l, err := b.Login(t.Context(), "r", jwt("a", inADay), someAddress)
+		l, err := b.Login(t.Context(), Request{"r", jwt("a", inADay), someAddress, ""})
 		require.NoError(t, err)
 		return l
 	}
@@ -209,7 +214,7 @@ func TestConcurrentEqualLoginsAreOne(t *testing.T) {
 	tokens := make([]string, 64)
 	for i := range tokens {
 		group.Go(func() {
-			if l, err := b.Login(context.Background(), "r", jwt("a", inADay), someAddress); err == nil {
+			if l, err := b.Login(context.Background(), Request{"r", jwt("a", inADay), someAddress, ""}); err == nil {
 				tokens[i] = l.Token
 			}
 		})
@@ -218,7 +223,7 @@ func TestConcurrentEqualLoginsAreOne(t *testing.T) {
 	// Of those who come while the login is under way, one leaves.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := b.Login(ctx, "r", jwt("a", inADay), someAddress)
+	_, err := b.Login(ctx, Request{"r", jwt("a", inADay), someAddress, ""})
 	require.Error(t, err)
 	close(f.hold)
 	group.Wait()
@@ -235,7 +240,7 @@ func TestOneTokenForAnIdentity(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, _ := newTestBroker(t, f, nil)
 	login := func(role, pod string) string {
-		l, err := b.Login(t.Context(), role, jwt(pod, inADay), someAddress)
+		l, err := b.Login(t.Context(), Request{role, jwt(pod, inADay), someAddress, ""})
 		require.NoError(t, err)
 		return l.Token
 	}
@@ -259,7 +264,7 @@ func TestWhatHasEndedIsNotRemembered(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, clock := newTestBroker(t, f, nil)
 	token := jwt("a", clock.now().Add(5*time.Minute).Unix())
-	login := func(token string) (*Login, error) { return b.Login(t.Context(), "r", token, someAddress) }
+	login := func(token string) (*Login, error) { return b.Login(t.Context(), Request{"r", token, someAddress, ""}) }
 	l, err := login(token)
 	require.NoError(t, err)
 
@@ -302,23 +307,23 @@ func TestShapeIsCheckedBeforeVaultIsAsked(t *testing.T) {
 		"." + parts[1] + "." + parts[2], "e30." + parts[1] + ".eA", good + "\n", " " + good, strings.Repeat("a", 20001),
 		parts[0] + ".bnVsbA==." + parts[2], parts[0] + ".e3g." + parts[2],
 	} {
-		_, err := b.Login(t.Context(), "r", bad, someAddress)
+		_, err := b.Login(t.Context(), Request{"r", bad, someAddress, ""})
 		requireReason(t, err, Malformed, "the token is")
 	}
 	for _, bad := range []string{"", "a/b", "a b", "ä", strings.Repeat("a", 129), "a\n"} {
-		_, err := b.Login(t.Context(), bad, good, someAddress)
+		_, err := b.Login(t.Context(), Request{bad, good, someAddress, ""})
 		requireReason(t, err, Malformed, "role")
 	}
 	require.Equal(t, 0, f.counts()[0])
 
 	b, _ = newTestBroker(t, f, func(c *BrokerConfig) { c.Method = Method{AppRole, "apps/one"} })
 	for _, bad := range []string{"", "a b", strings.Repeat("a", 1001), "a\n"} {
-		_, err := b.Login(t.Context(), "r", bad, someAddress)
+		_, err := b.Login(t.Context(), Request{"r", bad, someAddress, ""})
 		requireReason(t, err, Malformed, "secret id")
 	}
 	require.Equal(t, 0, f.counts()[0])
 	for range 2 {
-		_, err := b.Login(t.Context(), "role-id", "secret-id", someAddress)
+		_, err := b.Login(t.Context(), Request{"role-id", "secret-id", someAddress, ""})
 		require.NoError(t, err)
 	}
 	require.Equal(t, "/v1/auth/apps/one/login", f.lastPath)
@@ -348,13 +353,13 @@ func TestErrorsSayWhatVaultSaidWithoutTheToken(t *testing.T) {
 		{503, "Vault is sealed", Unavailable, "could not process"},
 	} {
 		f.set(func(f *fakeVault) { f.status, f.text = row.status, row.text })
-		_, err := b.Login(t.Context(), "r", token, someAddress)
+		_, err := b.Login(t.Context(), Request{"r", token, someAddress, ""})
 		requireReason(t, err, row.reason, row.want)
 		require.NotContains(t, err.Error(), token[:20])
 		require.LessOrEqual(t, len(err.Error()), maxMessage+3)
 	}
 	b.Client.SetAddress("http://127.0.0.1:1")
-	_, err := b.Login(t.Context(), "r", token, someAddress)
+	_, err := b.Login(t.Context(), Request{"r", token, someAddress, ""})
 	requireReason(t, err, Unavailable, "cannot be reached")
 	require.NotContains(t, err.Error(), "127.0.0.1")
 }
@@ -367,7 +372,7 @@ func TestLoginsAreBounded(t *testing.T) {
 	results := make(chan error, 100)
 	start := func(address, subject string) {
 		go func() {
-			_, err := b.Login(context.Background(), "r", jwt(subject, inADay), address)
+			_, err := b.Login(context.Background(), Request{"r", jwt(subject, inADay), address, ""})
 			results <- err
 		}()
 	}
@@ -408,4 +413,22 @@ func TestParseMethod(t *testing.T) {
 		require.Error(t, err, bad)
 	}
 	require.Error(t, Method{Cert, Cert}.ForCallers())
+}
+
+func TestAddresses(t *testing.T) {
+	t.Parallel()
+	f := &fakeVault{entity: "e1", ttl: 3600}
+	b, _ := newTestBroker(t, f, nil)
+	login := func(from string) *Login {
+		l, err := b.Login(t.Context(), Request{"r", jwt("a", inADay), someAddress, from})
+		require.NoError(t, err)
+		require.Equal(t, from, f.from)
+		return l
+	}
+	require.False(t, login("192.0.2.1").Bound)
+	f.set(func(f *fakeVault) { f.bound = `["192.0.2.0/24"]` })
+	require.False(t, login("192.0.2.2").Bound, "the token of before")
+	require.Equal(t, 2, f.counts()[0], "Vault may bind a login to an address, so it is asked for each")
+	b.Forget("hvs.token-1")
+	require.True(t, login("192.0.2.3").Bound)
 }

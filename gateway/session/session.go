@@ -42,6 +42,8 @@ type Session struct {
 	// its entity in Vault.
 	Role   string `json:"r"`
 	Entity string `json:"e"`
+	// Bound says that Vault may take the token from some addresses only.
+	Bound bool `json:"b,omitempty"`
 	// Expires is the end, in seconds since 1970.
 	Expires int64 `json:"x"`
 
@@ -56,11 +58,11 @@ type signingKey struct {
 }
 
 // New returns a session with an access key of its own.
-func New(vaultToken, role, entity string, expires time.Time) *Session {
+func New(vaultToken, role, entity string, bound bool, expires time.Time) *Session {
 	var random [10 + 30]byte
 	_, _ = rand.Read(random[:]) // never fails
 	return &Session{
-		VaultToken: vaultToken, Role: role, Entity: entity, Expires: expires.Unix(),
+		VaultToken: vaultToken, Role: role, Entity: entity, Bound: bound, Expires: expires.Unix(),
 		// As AWS's: ASIA is what ids of temporary keys begin with.
 		AccessKey: "ASIA" + base32.StdEncoding.EncodeToString(random[:10]),
 		Secret:    base64.StdEncoding.EncodeToString(random[10:]),

@@ -29,7 +29,7 @@ func newSealer(t *testing.T, source Source, audience string) *Sealer {
 
 func sealOne(t *testing.T, s *Sealer) (string, *Session) {
 	t.Helper()
-	session := New("hvs.secret", "payments", "entity", now.Add(time.Hour))
+	session := New("hvs.secret", "payments", "entity", false, now.Add(time.Hour))
 	token, err := s.Seal(session)
 	require.NoError(t, err)
 	return token, session
@@ -198,7 +198,7 @@ func TestDerivedKeys(t *testing.T) {
 
 func TestSigningKeyIsOfTheSignature(t *testing.T) {
 	t.Parallel()
-	session := New("t", "r", "e", now)
+	session := New("t", "r", "e", true, now)
 	for _, date := range []string{"20261125", "20261126", "20261125"} {
 		for _, service := range []string{"kms", "sts"} {
 			signature := &sigv4.Signature{Date: date, Region: "us-east-1", Service: service}
@@ -211,7 +211,7 @@ func TestSigningKeyIsOfTheSignature(t *testing.T) {
 func BenchmarkOpen(b *testing.B) {
 	s, err := NewSealer(b.Context(), RandomKey(), "")
 	require.NoError(b, err)
-	token, err := s.Seal(New(strings.Repeat("t", 95), "payments", "2a7b5a0e-0b1c-4a43-9d0e-3f1f7f3a1b11", now.Add(time.Hour)))
+	token, err := s.Seal(New(strings.Repeat("t", 95), "payments", "2a7b5a0e-0b1c-4a43-9d0e-3f1f7f3a1b11", false, now.Add(time.Hour)))
 	require.NoError(b, err)
 	b.Run("remembered", func(b *testing.B) {
 		for b.Loop() {

@@ -1,0 +1,131 @@
+package gateway
+
+// Credentials of containers: what AWS_CONTAINER_CREDENTIALS_FULL_URI asks for
+// (https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html).
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-kms-hmac/gateway/login"
+	"vault-plugin-secrets-kms-hmac/gateway/session"
+	"vault-plugin-secrets-kms-hmac/kms"
+)
+
+const (
+	// containerPrefix begins the paths of credentials; a role follows.
+	containerPrefix = "/credentials/"
+	// getCredentials names the request in logs and metrics.
+	getCredentials = "GetCredentials"
+)
+
+// handleContainer logs a caller in with the token in its Authorization header.
+func (g *Gateway) handleContainer(_ http.ResponseWriter, r *http.Request, o *outcome) {
+	o.operation = getCredentials
+	if g.logins == nil {
+		o.fail(&kms.Exception{Type: "NotFound", Message: "This endpoint logs nobody in: it was started without -login."}, nil)
+		return
+	}
+	tokens := r.Header["Authorization"]
+	if len(tokens) != 1 || strings.Contains(r.RequestURI, "?") || r.URL.RawPath != "" {
+		o.fail(&kms.Exception{Type: "InvalidRequest", Message: "The request must have one Authorization header with a token, and no query."}, nil)
+		return
+	}
+	err := g.limited(func() error {
+		g.containerLogin(r, tokens[0], o)
+		return nil
+	})
+	if err != nil {
+		o.fail(&kms.Exception{Type: codeThrottling, Message: "Too many requests at the same time."}, err)
+	}
+}
+
+func (g *Gateway) containerLogin(r *http.Request, credential string, o *outcome) {
+	role := strings.TrimPrefix(r.URL.Path, containerPrefix)
+	l, err := g.logins.Login(r.Context(), login.Request{Role: role, Credential: credential, Remote: r.RemoteAddr, From: o.trace.from})
+	if err != nil {
+		o.failLogin(r, err)
+		return
+	}
+	s, token, err := g.issue(l, login.MaxLifetime)
+	if err != nil {
+		o.fail(internal(textInternal), err)
+		return
+	}
+	o.accessKey, o.principal, o.status = s.AccessKey, g.arns.assumedRole(s.Role, s.Entity), http.StatusOK
+	o.body = appendObject(nil, object{
+		{"AccessKeyId", s.AccessKey},
+		{"SecretAccessKey", s.Secret},
+		{"Token", token},
+		{"Expiration", time.Unix(s.Expires, 0).UTC().Format(time.RFC3339)},
+		{"RoleArn", g.arns.role(s.Role)},
+	})
+}
+
+// issue returns a new session for a login, and its sealed token.
+func (g *Gateway) issue(l *login.Login, longest time.Duration) (*session.Session, string, error) {
+	expires := l.Expires
+	if end := g.now().Add(longest); end.Before(expires) {
+		expires = end
+	}
+	s := session.New(l.Token, l.Role, l.Entity, l.Bound, expires)
+	token, err := g.sessions.Seal(s)
+	return s, token, err
+}
+
+// The codes of failed logins, which are STS's.
+const (
+	codeAccessDenied         = "AccessDenied"
+	codeInvalidIdentityToken = "InvalidIdentityToken"
+	codeExpiredIdentityToken = "ExpiredTokenException"
+	codeThrottling           = "Throttling"
+	codeUnavailable          = "ServiceUnavailable"
+)
+
+// failLogin makes the failure of a login the outcome.
+func (o *outcome) failLogin(r *http.Request, err error) {
+	var e *login.Error
+	if !errors.As(err, &e) { // the caller has gone
+		o.fail(&kms.Exception{Type: codeUnavailable, Message: "The login was given up."}, err)
+		o.gone = r.Context().Err() != nil
+		return
+	}
+	exception := &kms.Exception{Type: codeInvalidIdentityToken, Message: e.Message}
+	switch {
+	case e.Reason == login.Denied, e.Reason == login.Refused && aboutTheRole(e.Message):
+		exception.Type = codeAccessDenied
+	case e.Reason == login.Expired:
+		exception.Type = codeExpiredIdentityToken
+	case e.Reason == login.Busy:
+		exception.Type = codeThrottling
+	case e.Reason == login.Unavailable:
+		exception.Type = codeUnavailable
+	}
+	o.fail(exception, err)
+}
+
+// aboutTheRole reports whether Vault's words are about the role and who may have
+// it, and not about the token.
+func aboutTheRole(message string) bool {
+	for _, words := range []string{"could not be found", "invalid role", "error validating claims", "not authorized"} {
+		if strings.Contains(message, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// failContainer writes an exception as the credential providers of SDKs read it.
+func failContainer(o *outcome, exception *kms.Exception) {
+	switch exception.Type {
+	case "NotFound":
+		o.status = http.StatusNotFound
+	case "InvalidRequest":
+		o.status = http.StatusBadRequest
+	default:
+		o.status = stsStatus(exception.Type)
+	}
+	o.body = appendObject(nil, object{{"code", exception.Type}, {"message", exception.Message}})
+}
