@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,9 +13,6 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
-
-	"vault-plugin-secrets-kms-hmac/gateway"
 )
 
 // version is set by the linker.
@@ -67,34 +63,6 @@ func versionText() string {
 		return info.Main.Version
 	}
 	return "unknown"
-}
-
-// credentialsTimeout keeps a credential_process from hanging its SDK.
-const credentialsTimeout = 10 * time.Second
-
-// credentials prints the caller's Vault token in the form of a
-// credential_process.
-func credentials(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("kms-gateway credentials", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	address := flags.String("vault-addr", "", "address of Vault (default VAULT_ADDR)")
-	namespace := flags.String("namespace", os.Getenv("VAULT_NAMESPACE"), "namespace of the token")
-	if err := flags.Parse(args); err != nil {
-		return usage(err)
-	}
-	token, err := gateway.VaultToken()
-	if err != nil {
-		return err
-	}
-	vault, err := gateway.NewVault(*address, *namespace, credentialsTimeout)
-	if err != nil {
-		return err
-	}
-	c, err := vault.CredentialsFor(ctx, token)
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(stdout).Encode(c)
 }
 
 func usage(err error) error {

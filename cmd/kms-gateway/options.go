@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ type options struct {
 	logLevel                slog.Level
 	version                 bool
 	dev                     devOptions
+	login                   loginOptions
 }
 
 func newOptions(output io.Writer) *options {
@@ -44,7 +46,7 @@ func newOptions(output io.Writer) *options {
 		fmt.Fprint(output, `kms-gateway serves the API of AWS KMS from HMAC keys in Vault.
 
   kms-gateway [flags]               serve
-  kms-gateway credentials [flags]   print the Vault token as AWS credentials (a credential_process)
+  kms-gateway credentials [flags]   print a Vault token, or that of a login, as AWS credentials (a credential_process)
   kms-gateway audit [flags]         count who used which key, from the audit logs of Vault
   kms-gateway -dev [flags]          serve from memory, without Vault: for tests, no place for real keys
 
@@ -76,6 +78,7 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "`time` after SIGTERM in which /readyz is 503 and calls are still served, for load balancers to notice")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after that")
 	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug, info (a line for each call), warn, error")
+	o.login.register(f)
 	o.dev.register(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return o
@@ -89,7 +92,14 @@ func (o *options) parse(args []string) error {
 		fmt.Fprintf(o.flags.Output(), "kms-gateway: unexpected argument %q\n", o.flags.Arg(0))
 		return errUsage
 	}
-	if err := o.dev.check(o); err != nil {
+	err := o.dev.check(o)
+	if err == nil {
+		err = o.login.check(o.listen, o.requireToken)
+	}
+	if err == nil && o.dev.on && o.login.any() {
+		err = errors.New("-dev has no logins")
+	}
+	if err != nil {
 		fmt.Fprintln(o.flags.Output(), "kms-gateway:", err)
 		return errUsage
 	}
@@ -97,8 +107,8 @@ func (o *options) parse(args []string) error {
 }
 
 // gateway returns the gateway that the flags ask for, in front of a Vault.
-func (o *options) gateway(vault *gateway.Vault, log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
-	return gateway.New(gateway.Config{
+func (o *options) gateway(vault *gateway.Vault, who callers, log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
+	config := gateway.Config{
 		Vault:          vault,
 		Mount:          o.mount,
 		ARNs:           o.arns,
@@ -107,7 +117,10 @@ func (o *options) gateway(vault *gateway.Vault, log *slog.Logger, registry prome
 		MaxConcurrency: o.maxConcurrency,
 		Log:            log,
 		Registerer:     registry,
-	})
+		SignedOnly:     o.login.signedOnly,
+	}
+	who.apply(&config)
+	return gateway.New(config)
 }
 
 func (o *options) serverConfig(log *slog.Logger) gateway.ServerConfig {

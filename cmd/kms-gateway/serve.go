@@ -38,7 +38,11 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	g, err := o.gateway(vault, log, registry)
+	who, err := o.callers(ctx, log, registry)
+	if err != nil {
+		return err
+	}
+	g, err := o.gateway(vault, who, log, registry)
 	if err != nil {
 		return err
 	}
@@ -50,7 +54,7 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	servers[0].Listener = gateway.LimitConnections(servers[0].Listener, o.connections, log, registry)
 	watchCertificate(registry, servers[0].Server)
 	o.logStart(vault, log)
-	defer reloadOnHangup(servers, log)()
+	defer reloadOnHangup(servers, who, log)()
 	return o.runServers(ctx, g, servers, log)
 }
 
@@ -58,13 +62,17 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 // does not do what he wants, and warns of what he may not want.
 func (o *options) logStart(vault *gateway.Vault, log *slog.Logger) {
 	tokens := "calls without a token go to Vault without one"
-	if o.requireToken {
+	switch {
+	case o.requireToken || o.login.signedOnly:
 		tokens = "calls without a token are refused"
+	case o.login.sidecar:
+		tokens = "calls without a token have the endpoint's identity"
 	}
 	log.Info("starting", "version", versionText(),
 		"vault", vault.Address(), "namespace", vault.Namespace(), "mount", o.mount,
 		"region", o.arns.Region, "account", o.arns.Account,
-		"tls", o.certFile != "", "client_certificates", o.ca != "", "tokens", tokens)
+		"tls", o.certFile != "", "client_certificates", o.ca != "", "tokens", tokens,
+		"login", o.login.login, "signed_only", o.login.signedOnly)
 	if o.certFile == "" && !isLoopback(o.listen) {
 		log.Warn("without TLS, Vault tokens can be read on the way from clients that are not on this machine", "listen", o.listen)
 	}
@@ -149,14 +157,14 @@ func (o *options) runServers(ctx context.Context, g *gateway.Gateway, servers []
 	return err
 }
 
-// reloadOnHangup has the servers read their certificates again on SIGHUP. The
-// function it returns ends that.
-func reloadOnHangup(servers []listening, log *slog.Logger) (stop func()) {
+// reloadOnHangup has the servers read their certificates, and the sealing keys,
+// again on SIGHUP. The function it returns ends that.
+func reloadOnHangup(servers []listening, who callers, log *slog.Logger) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	go func() {
 		for range hangup {
-			reload(servers, log)
+			reload(servers, who, log)
 		}
 	}()
 	return func() {
@@ -167,13 +175,14 @@ func reloadOnHangup(servers []listening, log *slog.Logger) (stop func()) {
 
 // reload reads the certificates again and logs how that went. Those that cannot
 // be read stay as they are.
-func reload(servers []listening, log *slog.Logger) {
+func reload(servers []listening, who callers, log *slog.Logger) {
 	var failures error
 	for _, s := range servers {
 		failures = errors.Join(failures, s.Reload())
 	}
+	failures = errors.Join(failures, who.reload())
 	if failures != nil {
-		log.Error("reload failed, the certificate in use stays", "error", failures.Error())
+		log.Error("reload failed, what is in use stays", "error", failures.Error())
 		return
 	}
 	log.Info("reloaded")
