@@ -66,7 +66,7 @@ type loginOptions struct {
 	maxLogins, maxLoginsPerAddress int
 	signedOnly                     bool
 	sealingKeyFile, sealingKey     string
-	sidecar, sidecarRemote       bool
+	sidecar, sidecarRemote         bool
 }
 
 func (o *loginOptions) register(f *flag.FlagSet) {

@@ -12,15 +12,37 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 )
 
-// vaultModule is the Go module of the Vault server. tools/go.mod pins it.
-const vaultModule = "github.com/hashicorp/vault"
+// module is a program of another Go module, which a go.mod in tools/ pins.
+type module struct {
+	path string // of the module
+	main string // the package of the program
+	name string // of the program
+	dir  string // of the go.mod, in this repository
+	tags string
+	// takes is how long the first build takes.
+	takes string
+}
+
+var (
+	// The minimal tag leaves out cloud storage, cloud auth methods and database
+	// engines: most of the source, and nothing that is needed here.
+	vaultModule = module{
+		path: "github.com/hashicorp/vault", main: "github.com/hashicorp/vault", name: "vault",
+		dir: "tools", tags: "minimal", takes: "10 to 25 minutes",
+	}
+	// jwtModule is an auth method that the minimal tag leaves out.
+	jwtModule = module{
+		path: "github.com/hashicorp/vault-plugin-auth-jwt", main: "github.com/hashicorp/vault-plugin-auth-jwt/cmd/vault-plugin-auth-jwt",
+		name: "vault-plugin-auth-jwt", dir: "tools/jwt", takes: "a few minutes",
+	}
+)
 
 // progressEvery is short enough that nobody takes the build for hung.
 const progressEvery = 20 * time.Second
-
-var pinnedVault = regexp.MustCompile(`(?m)^\s*(?:require\s+)?` + regexp.QuoteMeta(vaultModule) + `\s+(v\S+)`)
 
 // Binary returns the path of a vault program: the one $VAULT_BINARY names, else
 // the one on PATH, else the version that tools/go.mod pins, which it builds
@@ -34,7 +56,14 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if path, err := lookPath("vault"); err == nil {
 		return path, nil
 	}
-	return pinnedBinary(ctx, progress)
+	return pinnedBinary(ctx, vaultModule, progress)
+}
+
+// JWTAuth returns Vault's JWT auth method as a plugin to register, of the version
+// that tools/jwt/go.mod pins. It is built the first time, as Vault itself.
+func JWTAuth(ctx context.Context, progress io.Writer) (Plugin, error) {
+	path, err := pinnedBinary(ctx, jwtModule, progress)
+	return Plugin{Name: "jwt", Type: api.PluginTypeCredential, Path: path}, err
 }
 
 // lookPath is [exec.LookPath] with an absolute answer: servers and callers run
@@ -47,23 +76,24 @@ func lookPath(name string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// pinnedBinary returns the cached program of the pinned version and builds it
-// where there is none. The file appears under its name only when it is whole.
-func pinnedBinary(ctx context.Context, progress io.Writer) (string, error) {
+// pinnedBinary returns the cached program of the pinned version of a module and
+// builds it where there is none. The file appears under its name only when it is
+// whole.
+func pinnedBinary(ctx context.Context, m module, progress io.Writer) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	tools := filepath.Join(root, "tools")
-	version, err := pinnedVersion(filepath.Join(tools, "go.mod"))
+	tools := filepath.Join(root, m.dir)
+	version, err := m.pinnedVersion(filepath.Join(tools, "go.mod"))
 	if err != nil {
 		return "", err
 	}
-	dir, err := cacheDir("vault-" + version)
+	dir, err := cacheDir(m.name + "-" + version)
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "vault")
+	path := filepath.Join(dir, m.name)
 	if isFile(path) {
 		return path, nil
 	}
@@ -76,21 +106,22 @@ func pinnedBinary(ctx context.Context, progress io.Writer) (string, error) {
 	if isFile(path) { // built while this process waited for the lock
 		return path, nil
 	}
-	if err := buildVault(ctx, tools, version, path, progress); err != nil {
-		return "", fmt.Errorf("building Vault %s: %w", version, err)
+	if err := m.build(ctx, tools, version, path, progress); err != nil {
+		return "", fmt.Errorf("building %s %s: %w", m.name, version, err)
 	}
 	return path, nil
 }
 
-// pinnedVersion reads Vault's version out of a go.mod file.
-func pinnedVersion(goMod string) (string, error) {
+// pinnedVersion reads the module's version out of a go.mod file.
+func (m module) pinnedVersion(goMod string) (string, error) {
 	text, err := os.ReadFile(goMod)
 	if err != nil {
 		return "", err
 	}
-	match := pinnedVault.FindSubmatch(text)
+	pinned := regexp.MustCompile(`(?m)^\s*(?:require\s+)?` + regexp.QuoteMeta(m.path) + `\s+(v\S+)`)
+	match := pinned.FindSubmatch(text)
 	if match == nil {
-		return "", fmt.Errorf("%s does not require %s", goMod, vaultModule)
+		return "", fmt.Errorf("%s does not require %s", goMod, m.path)
 	}
 	return string(match[1]), nil
 }
@@ -100,31 +131,29 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// buildVault compiles Vault in the module folder tools and puts the program at
-// path. The caller holds the lock.
-func buildVault(ctx context.Context, tools, version, path string, progress io.Writer) error {
+// build compiles the program in the module folder tools and puts it at path. The
+// caller holds the lock.
+func (m module) build(ctx context.Context, tools, version, path string, progress io.Writer) error {
 	unfinished := path + ".unfinished"
 	defer os.Remove(unfinished)
 
-	// The minimal tag leaves out cloud storage, cloud auth methods and database
-	// engines: most of the source, and nothing that is needed here.
-	cmd := exec.Command("go", "build", "-v", "-tags", "minimal", "-trimpath", "-ldflags", "-s -w", "-o", unfinished, vaultModule)
+	cmd := exec.Command("go", "build", "-v", "-tags", m.tags, "-trimpath", "-ldflags", "-s -w", "-o", unfinished, m.main)
 	cmd.Dir = tools
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	log := &buildLog{}
 	cmd.Stdout, cmd.Stderr = log, log
 
-	fmt.Fprintf(progress, "No vault on PATH: building Vault %s from source. The first time this takes 10 to 25 minutes.\n", version)
+	fmt.Fprintf(progress, "Building %s %s from source. The first time this takes %s.\n", m.name, version, m.takes)
 	start := time.Now()
 	stop := repeat(progressEvery, func() {
-		fmt.Fprintf(progress, "Building Vault %s: %s, %s\n", version, time.Since(start).Round(time.Second), log)
+		fmt.Fprintf(progress, "Building %s %s: %s, %s\n", m.name, version, time.Since(start).Round(time.Second), log)
 	})
 	err := runProcess(ctx, cmd)
 	stop()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, log.rest())
 	}
-	fmt.Fprintf(progress, "Built Vault %s in %s.\n", version, time.Since(start).Round(time.Second))
+	fmt.Fprintf(progress, "Built %s %s in %s.\n", m.name, version, time.Since(start).Round(time.Second))
 	return os.Rename(unfinished, path)
 }
 

@@ -20,7 +20,7 @@ func TestPinnedVersion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "go.mod")
 			check(t, os.WriteFile(file, []byte(tt.goMod), 0o600))
-			got, err := pinnedVersion(file)
+			got, err := vaultModule.pinnedVersion(file)
 			if got != tt.want || (err == nil) != (tt.want != "") {
 				t.Errorf("got %q, %v; want %q", got, err, tt.want)
 			}

@@ -64,12 +64,13 @@ type Host struct {
 	Command []string
 }
 
-// Plugin is a secrets engine to register.
+// Plugin is a secrets engine or an auth method to register.
 type Plugin struct {
 	Name    string
-	Version string   // may be empty: Vault then asks the plugin
-	Path    string   // of the program
-	Env     []string // added to the environment it inherits from Vault
+	Type    api.PluginType // that of a secrets engine if it is not set
+	Version string         // may be empty: Vault then asks the plugin
+	Path    string         // of the program
+	Env     []string       // added to the environment it inherits from Vault
 }
 
 // Server is a Vault server, alone or as a node of a [Cluster].
@@ -450,9 +451,13 @@ func (s *Server) RegisterPlugin(ctx context.Context, plugin Plugin) error {
 			return err
 		}
 	}
+	kind := plugin.Type
+	if kind == api.PluginTypeUnknown {
+		kind = api.PluginTypeSecrets
+	}
 	err = s.Client().Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
 		Name:    plugin.Name,
-		Type:    api.PluginTypeSecrets,
+		Type:    kind,
 		Version: plugin.Version,
 		Command: command,
 		SHA256:  hex.EncodeToString(sum[:]),
