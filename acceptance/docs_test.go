@@ -52,7 +52,7 @@ func shell(t *testing.T, server *testvault.Server, dir, script string) string {
 	bin := t.TempDir()
 	must(t, os.Symlink(binary, filepath.Join(bin, "vault")))
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = dir
