@@ -19,7 +19,7 @@ import (
 func TestShortRound(t *testing.T) {
 	o := options{
 		seed: uint64(time.Now().UnixNano()), length: 12 * time.Second, clients: 8, pause: 2 * time.Millisecond,
-		faults: []string{"kill the active node", "kill the plugin", "pause the active node", "step down"},
+		faults: []string{"kill the active node", "kill the plugin", "pause the active node", "give up writes that standbys hold up", "step down"},
 		plugin: testvault.EngineFor(t, kmshmac.Version), // skips with -short
 		out:    testWriter{t},
 	}

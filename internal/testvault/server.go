@@ -50,6 +50,9 @@ type Config struct {
 	Env []string
 	// Progress is told about a long build of Vault; os.Stderr if nil.
 	Progress io.Writer
+	// Parent is where each server makes a folder for all that it writes; the
+	// system's folder for temporary files if empty.
+	Parent string
 	// Hosts are where the nodes of a cluster run, one each. Without them, all
 	// run on loopback.
 	Hosts []Host
@@ -141,7 +144,7 @@ func newServer(ctx context.Context, cfg Config, host Host, pluginDir string) (*S
 	}
 	// Not tb.TempDir: its name holds the test's, and the plugins' sockets, whose
 	// paths may have 104 characters, lie below.
-	dir, err := os.MkdirTemp("", "vault-")
+	dir, err := os.MkdirTemp(cfg.Parent, "vault-")
 	if err != nil {
 		return nil, err
 	}
