@@ -116,12 +116,12 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 // for what HandleRequest will refuse.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
 	if id, ok := strings.CutPrefix(req.Path, "keys/"); ok {
-		k, err := b.store.KeyByName(ctx, req.Storage, id, b.now())
-		return true, k != nil, asInternal(err)
+		exists, err := b.store.KeyExists(ctx, req.Storage, id, b.now())
+		return true, exists, asInternal(err)
 	}
 	if name, ok := strings.CutPrefix(req.Path, "aliases/"); ok {
-		a, _, err := b.store.Alias(ctx, req.Storage, kms.AliasPrefix+name, b.now())
-		return true, a != nil, asInternal(err)
+		exists, err := b.store.AliasExists(ctx, req.Storage, kms.AliasPrefix+name, b.now())
+		return true, exists, asInternal(err)
 	}
 	return false, false, nil
 }

@@ -222,3 +222,41 @@ func TestRefusalsByGrantsLookAlike(t *testing.T) {
 		}
 	})
 }
+
+// Vault asks whether a write creates before its policies have decided: what that
+// costs tells nobody what there is.
+func TestExistenceChecksLookAlike(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		for _, key := range []string{"p/warm", "p/cold", "p/deleting", "p/gone"} {
+			createKey(t, m, key)
+			write(t, m, "aliases/"+key, fields{"target_key_id": key})
+		}
+		do(t, m, logical.DeleteOperation, "keys/p/gone", nil)
+		m.clock.advance(30 * day)
+		do(t, m, logical.DeleteOperation, "keys/p/deleting", nil)
+		node := m.other(t)
+		macOf(t, node, "alias/p/warm", "m")
+		storage := &countingStorage{Storage: m.storage}
+		want := map[string]bool{"p/warm": true, "p/cold": true, "p/deleting": true, "p/gone": false, "p/none": false, "q/none": false}
+		for name, exists := range want {
+			for path, calls := range map[string]int{"keys/" + name: 1, "aliases/" + name: 2} {
+				for range 2 {
+					storage.calls = 0
+					found, is, err := node.b.HandleExistenceCheck(t.Context(), &logical.Request{Operation: logical.CreateOperation, Path: path, Storage: storage})
+					require.NoError(t, err)
+					require.True(t, found)
+					require.Equal(t, exists, is, path)
+					require.Equal(t, calls, storage.calls, path)
+				}
+			}
+		}
+		for _, path := range []string{"keys/alias/p/warm", "keys/a..b", "aliases/a.b", "keys/"} {
+			storage.calls = 0
+			_, is, err := node.b.HandleExistenceCheck(t.Context(), &logical.Request{Operation: logical.CreateOperation, Path: path, Storage: storage})
+			require.NoError(t, err)
+			require.False(t, is)
+			require.Zero(t, storage.calls, path)
+		}
+	})
+}

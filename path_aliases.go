@@ -37,6 +37,10 @@ func (b *backend) pathAliases() []*framework.Path {
 					Type: framework.TypeString, Query: true,
 					Description: "List only the aliases of this key, at any depth below the folder.",
 				},
+				"previous_key_id": {
+					Type: framework.TypeString, Query: true,
+					Description: "List only the aliases that have left this key and still accept its MACs, at any depth below the folder.",
+				},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ListOperation: &framework.PathOperation{
@@ -101,21 +105,25 @@ func (b *backend) pathAliases() []*framework.Path {
 	}
 }
 
-func aliasData(a *keystore.Alias, now time.Time) map[string]any {
+func (b *backend) aliasData(ctx context.Context, s logical.Storage, a *keystore.Alias, now time.Time) (map[string]any, error) {
+	previous, err := b.store.PreviousKeys(ctx, s, a, now)
+	if err != nil {
+		return nil, err
+	}
 	data := map[string]any{
 		"alias_name":        a.Name,
 		"target_key_id":     a.TargetKeyID,
 		"creation_date":     formatTime(a.CreationDate),
 		"last_updated_date": formatTime(a.LastUpdatedDate),
 	}
-	if previous := a.PreviousKeys(now); len(previous) > 0 {
+	if len(previous) > 0 {
 		keys := make([]map[string]any, len(previous))
 		for i, p := range previous {
 			keys[i] = map[string]any{"key_id": p.KeyID, "valid_to": formatTime(p.ValidTo)}
 		}
 		data["previous_keys"] = keys
 	}
-	return data
+	return data, nil
 }
 
 func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -139,8 +147,11 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 			if err != nil {
 				return nil, err
 			}
-			if a != nil {
-				info[name] = aliasData(a, now)
+			if a == nil {
+				continue
+			}
+			if info[name], err = b.aliasData(ctx, req.Storage, a, now); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -149,19 +160,21 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 
 // aliasNames returns the names to list, relative to the folder, sorted.
 func (b *backend) aliasNames(ctx context.Context, s logical.Storage, folder string, d *framework.FieldData, now time.Time) ([]string, error) {
-	target, ok := d.GetOk("target_key_id")
-	if !ok {
+	target, byTarget := d.GetOk("target_key_id")
+	previous, byPrevious := d.GetOk("previous_key_id")
+	var aliases []*keystore.Alias
+	var err error
+	switch {
+	case byTarget && byPrevious:
+		return nil, kms.Validationf("give one of target_key_id and previous_key_id")
+	case byTarget:
+		aliases, err = b.aliasesOf(ctx, s, target.(string), now, b.store.AliasesOf)
+	case byPrevious:
+		aliases, err = b.aliasesOf(ctx, s, previous.(string), now, func(ctx context.Context, s logical.Storage, keyID string) ([]*keystore.Alias, error) {
+			return b.store.AliasesAccepting(ctx, s, keyID, now)
+		})
+	default:
 		return b.store.ListAliases(ctx, s, folder, now)
-	}
-	// A key that is not there has no aliases, and neither has one of another
-	// folder: the answer must not tell a team which keys other teams have.
-	k, err := b.store.KeyByID(ctx, s, target.(string), now)
-	if k == nil {
-		return nil, unlessKeyNotFound(err)
-	}
-	aliases, err := b.store.AliasesOf(ctx, s, k.ID)
-	if err != nil {
-		return nil, err
 	}
 	var names []string
 	for _, a := range aliases {
@@ -169,7 +182,18 @@ func (b *backend) aliasNames(ctx context.Context, s logical.Storage, folder stri
 			names = append(names, name)
 		}
 	}
-	return names, nil
+	return names, err
+}
+
+// aliasesOf lists the aliases of a key. A key that is not there has none, and
+// neither has one of another folder: the answer must not tell a team which keys
+// other teams have.
+func (b *backend) aliasesOf(ctx context.Context, s logical.Storage, keyID string, now time.Time, list func(ctx context.Context, s logical.Storage, keyID string) ([]*keystore.Alias, error)) ([]*keystore.Alias, error) {
+	k, err := b.store.KeyByID(ctx, s, keyID, now)
+	if k == nil {
+		return nil, unlessKeyNotFound(err)
+	}
+	return list(ctx, s, k.ID)
 }
 
 // unlessKeyNotFound drops the exception for a key that does not exist.
@@ -187,7 +211,15 @@ func (b *backend) pathAliasesRead(ctx context.Context, req *logical.Request, d *
 	if err != nil || a == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: aliasData(a, now)}, nil
+	return b.aliasResponse(ctx, req.Storage, a, now)
+}
+
+func (b *backend) aliasResponse(ctx context.Context, s logical.Storage, a *keystore.Alias, now time.Time) (*logical.Response, error) {
+	data, err := b.aliasData(ctx, s, a, now)
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: data}, nil
 }
 
 func (b *backend) pathAliasesWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -199,7 +231,7 @@ func (b *backend) pathAliasesWrite(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: aliasData(a, b.now())}, nil
+	return b.aliasResponse(ctx, req.Storage, a, b.now())
 }
 
 func aliasInput(d *framework.FieldData) (keystore.AliasInput, error) {
@@ -243,6 +275,7 @@ with a trailing slash, sorted.
     $ vault list kms/aliases
     $ vault list kms/aliases/payments
     $ vault read kms/aliases/ list=true detailed=true target_key_id=payments/tokens
+    $ vault read kms/aliases/ list=true previous_key_id=payments/tokens-2025
 `
 
 const aliasesHelp = `

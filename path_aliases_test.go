@@ -439,3 +439,121 @@ func TestAliasMoveWithFailingStorage(t *testing.T) {
 		})
 	}
 }
+
+// alias_scope counts when an alias is used, not only when it is written.
+func TestAliasScopeAtUse(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		createKey(t, m, "lender/a")
+		createKey(t, m, "borrower/b")
+		write(t, m, "config", fields{"alias_scope": "any"})
+		write(t, m, "aliases/borrower/x", fields{"target_key_id": "lender/a"})
+		createGrant(t, m, "lender/a", "e", "GenerateMac")
+		mac := macOf(t, m, "alias/borrower/x", "m")
+		write(t, m.as("e"), "granted/generate-mac/alias/borrower/x", macFields("m"))
+		other := m.other(t)
+		macOf(t, other, "alias/borrower/x", "m")
+
+		write(t, m, "config", fields{"alias_scope": "folder"})
+		const refusal = "alias/borrower/x points at a key of another folder, which alias_scope=folder in config does not allow: move it to a key of its own folder"
+		macOf(t, other, "lender/a", "m")
+		other.b.InvalidateKey(t.Context(), "config/mount")
+		for _, node := range []*mount{m, other} {
+			writeRefused(t, node, "generate-mac/alias/borrower/x", macFields("m"), "ValidationException", refusal)
+			writeRefused(t, node, "verify-mac/alias/borrower/x", verifyFieldsOf("m", mac), "ValidationException", refusal)
+			writeRefused(t, node.as("e"), "granted/generate-mac/alias/borrower/x", macFields("m"), "ValidationException", refusal)
+			refused(t, node, logical.ReadOperation, "keys/alias/borrower/x", nil, "ValidationException", refusal)
+			writeRefused(t, node, "encrypt/alias/borrower/x", nil, "ValidationException", refusal)
+			require.Equal(t, "lender/a", read(t, node, "aliases/borrower/x")["target_key_id"], "its owner sees where it points")
+		}
+
+		// Moved home, it brings nothing along, whatever the overlap.
+		data := write(t, m, "aliases/borrower/x", fields{"target_key_id": "borrower/b", "overlap": "8760h"})
+		require.NotContains(t, data, "previous_keys")
+		writeRefused(t, m, "verify-mac/alias/borrower/x", verifyFieldsOf("m", mac), "KMSInvalidMacException", "")
+		macOf(t, m, "alias/borrower/x", "m")
+
+		write(t, m, "config", fields{"alias_scope": "any"})
+		write(t, m, "verify-mac/alias/borrower/x", verifyFieldsOf("m", mac))
+	})
+}
+
+// A previous key that is gone, or made again under the same id, is no previous
+// key: it is neither shown nor counted.
+func TestPreviousKeysThatAreGone(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		for _, id := range []string{"a", "b", "c", "d", "e", "f"} {
+			createKey(t, m, id)
+		}
+		write(t, m, "aliases/x", fields{"target_key_id": "a"})
+		for _, id := range []string{"b", "c", "d", "e"} {
+			write(t, m, "aliases/x", fields{"target_key_id": id, "overlap": "8760h"})
+		}
+		previous := func() (ids []string) {
+			list, _ := read(t, m, "aliases/x")["previous_keys"].([]any)
+			for _, p := range list {
+				ids = append(ids, p.(fields)["key_id"].(string))
+			}
+			return ids
+		}
+		require.Equal(t, []string{"a", "b", "c", "d"}, previous())
+		writeRefused(t, m, "aliases/x", fields{"target_key_id": "f", "overlap": "1h"}, "ValidationException",
+			"alias/x would accept 5 previous keys, more than 4: move it without overlap, or wait for one to end")
+
+		do(t, m, logical.DeleteOperation, "keys/a", nil)
+		do(t, m, logical.DeleteOperation, "keys/b", nil)
+		require.Equal(t, []string{"a", "b", "c", "d"}, previous(), "the deletion can be cancelled")
+		m.clock.advance(30 * day)
+		require.Equal(t, []string{"c", "d"}, previous())
+		m.tidy(t)
+		createKey(t, m, "a")
+		require.Equal(t, []string{"c", "d"}, previous(), "another key under the same id")
+		write(t, m, "aliases/x", fields{"target_key_id": "f", "overlap": "1h"})
+		require.Equal(t, []string{"c", "d", "e"}, previous())
+	})
+}
+
+// The aliases that still accept a key can be found, and whoever schedules its
+// deletion is told of them.
+func TestAliasesThatAcceptAFormerKey(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		createKey(t, m, "p/old")
+		createKey(t, m, "p/new")
+		for _, alias := range []string{"aliases/p/x", "aliases/p/y", "aliases/p/z"} {
+			write(t, m, alias, fields{"target_key_id": "p/old"})
+		}
+		write(t, m, "aliases/p/x", fields{"target_key_id": "p/new", "overlap": "24h"})
+		write(t, m, "aliases/p/y", fields{"target_key_id": "p/new"})
+		accepting := func(folder string) []string {
+			return names(t, m, "aliases/"+folder, fields{"previous_key_id": "p/old"})
+		}
+		require.Equal(t, []string{"x"}, accepting("p/"))
+		require.Equal(t, []string{"p/x"}, accepting(""))
+		require.Empty(t, accepting("q/"))
+		require.Equal(t, []string{"z"}, names(t, m, "aliases/p/", fields{"target_key_id": "p/old"}))
+		require.Empty(t, names(t, m, "aliases/", fields{"previous_key_id": "none"}))
+		refused(t, m, logical.ListOperation, "aliases/", fields{"previous_key_id": "p/old", "target_key_id": "p/old"}, "ValidationException",
+			"give one of target_key_id and previous_key_id")
+
+		resp, err := request(t, m, logical.UpdateOperation, "schedule-key-deletion/p/old", nil)
+		require.NoError(t, err)
+		require.Equal(t, []string{
+			"aliases point at this key and will be deleted with it: alias/p/z",
+			"aliases whose overlap with this key is not over verify its MACs no more: alias/p/x",
+		}, resp.Warnings)
+		write(t, m, "cancel-key-deletion/p/old", nil)
+
+		m.clock.advance(24 * time.Hour)
+		require.Empty(t, accepting("p/"))
+		resp, err = request(t, m, logical.UpdateOperation, "schedule-key-deletion/p/old", nil)
+		require.NoError(t, err)
+		require.Len(t, resp.Warnings, 1)
+		m.clock.advance(30 * day)
+		m.tidy(t)
+		do(t, m, logical.DeleteOperation, "aliases/p/x", nil)
+		do(t, m, logical.DeleteOperation, "aliases/p/y", nil)
+		require.Empty(t, storageKeys(t, m, aliasIndexPrefix), "no hint is left")
+	})
+}

@@ -2,7 +2,6 @@ package kmshmac
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -124,22 +123,32 @@ func (b *backend) scheduleDeletion(ctx context.Context, s logical.Storage, id st
 	return resp, nil
 }
 
-// warnOfAliases names the aliases that a deletion will take along. The deletion
-// is scheduled by now, so it fails no more.
+// warnOfAliases names the aliases that a deletion will take along, and those
+// that verify MACs with the key although they have left it. The deletion is
+// scheduled by now, so it fails no more.
 func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id string, resp *logical.Response) {
 	aliases, err := b.store.AliasesOf(ctx, s, id)
-	if err != nil {
+	switch {
+	case err != nil:
 		resp.AddWarning("the aliases that point at this key could not be listed; they will be deleted with it")
-		return
+	case len(aliases) > 0:
+		resp.AddWarning("aliases point at this key and will be deleted with it: " + aliasNamesOf(aliases))
 	}
-	if len(aliases) == 0 {
-		return
+	accepting, err := b.store.AliasesAccepting(ctx, s, id, b.now())
+	switch {
+	case err != nil:
+		resp.AddWarning("the aliases that still accept this key by an overlap could not be listed; its MACs verify through them no more")
+	case len(accepting) > 0:
+		resp.AddWarning("aliases whose overlap with this key is not over verify its MACs no more: " + aliasNamesOf(accepting))
 	}
+}
+
+func aliasNamesOf(aliases []*keystore.Alias) string {
 	names := make([]string, len(aliases))
 	for i, a := range aliases {
 		names[i] = a.Name
 	}
-	resp.AddWarning(fmt.Sprintf("aliases point at this key and will be deleted with it: %s", strings.Join(names, ", ")))
+	return strings.Join(names, ", ")
 }
 
 func (b *backend) pathCancelKeyDeletion(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

@@ -27,7 +27,7 @@ type Alias struct {
 	Version         int           `json:"version"`
 	Name            string        `json:"name"` // with its alias/ prefix
 	TargetKeyID     string        `json:"target_key_id"`
-	Previous        []PreviousKey `json:"previous,omitempty"` // also those past their time: see PreviousKeys
+	Previous        []PreviousKey `json:"previous,omitempty"` // also those no longer accepted: see Store.PreviousKeys
 	CreationDate    time.Time     `json:"creation_date"`
 	LastUpdatedDate time.Time     `json:"last_updated_date"`
 }
@@ -43,24 +43,27 @@ type PreviousKey struct {
 // ShortName returns the name without its alias/ prefix.
 func (a *Alias) ShortName() string { return strings.TrimPrefix(a.Name, kms.AliasPrefix) }
 
-// PreviousKeys returns the former targets that are still accepted.
-func (a *Alias) PreviousKeys(now time.Time) []PreviousKey {
-	if len(a.Previous) == 0 {
-		return nil
+// keys returns the ids of the key that the alias points at, and of those that it
+// has left.
+func (a *Alias) keys() []string {
+	ids := []string{a.TargetKeyID}
+	for _, p := range a.Previous {
+		ids = append(ids, p.KeyID)
 	}
-	return slices.DeleteFunc(slices.Clone(a.Previous), func(p PreviousKey) bool { return !now.Before(p.ValidTo) })
+	return ids
 }
 
 // moved returns the alias pointing at another key. The key it leaves is
 // accepted for the overlap; without one, no former key is accepted any more,
-// since whoever moves an alias at once, away from a leaked key say, means it.
+// since whoever moves an alias at once, away from a leaked key say, means it. The
+// alias has no previous keys but those still accepted.
 func (a *Alias) moved(target string, overlap time.Duration, now time.Time) (*Alias, error) {
 	c := *a
 	c.TargetKeyID, c.Previous, c.LastUpdatedDate = target, nil, now
 	if overlap == 0 {
 		return &c, nil
 	}
-	for _, p := range append(a.PreviousKeys(now), PreviousKey{a.TargetKeyID, now, now.Add(overlap)}) {
+	for _, p := range append(slices.Clone(a.Previous), PreviousKey{a.TargetKeyID, now, now.Add(overlap)}) {
 		if p.KeyID != target {
 			c.Previous = append(c.Previous, p)
 		}
@@ -118,7 +121,7 @@ func (st *Store) ResolveWithPrevious(ctx context.Context, s logical.Storage, nam
 
 func (st *Store) resolve(ctx context.Context, s logical.Storage, name string, now time.Time) (*Key, *Alias, error) {
 	if strings.HasPrefix(name, kms.AliasPrefix) {
-		a, k, err := st.Alias(ctx, s, name, now)
+		a, k, err := st.aliasInScope(ctx, s, name, now)
 		if err == nil && a == nil {
 			err = kms.AliasNotFound(name)
 		}
@@ -133,17 +136,87 @@ func (st *Store) resolve(ctx context.Context, s logical.Storage, name string, no
 	return k, nil, err
 }
 
-// previousKeys returns the former keys of an alias that still verify: enabled
-// ones, and only if they are the keys that the alias left, not later ones
-// under the same id.
+// aliasInScope is Alias for who wants to use its key. An alias to a key of
+// another folder, which the mount's settings do not allow any more, is an
+// exception: the settings may have changed since it was written.
+func (st *Store) aliasInScope(ctx context.Context, s logical.Storage, name string, now time.Time) (*Alias, *Key, error) {
+	a, k, err := st.Alias(ctx, s, name, now)
+	if err != nil || a == nil {
+		return nil, nil, err
+	}
+	ok, err := st.inScope(ctx, s, name, k.ID)
+	if err == nil && !ok {
+		err = kms.Validationf("%s points at a key of another folder, which alias_scope=folder in config does not allow: move it to a key of its own folder", name)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, k, nil
+}
+
+// inScope reports whether an alias may stand for a key. KMS asks for permission
+// on both; a Vault policy sees the path alone, so without this rule who may
+// write an alias could borrow another team's key.
+func (st *Store) inScope(ctx context.Context, s logical.Storage, alias, keyID string) (bool, error) {
+	if kms.Folder(alias) == kms.Folder(keyID) {
+		return true, nil
+	}
+	settings, err := st.Settings(ctx, s)
+	return settings.AliasScope == ScopeAny, err
+}
+
+// PreviousKeys returns the former targets of an alias that are still accepted:
+// in their overlap, in scope, and the very keys that the alias left, not gone
+// and not later ones under the same id.
+func (st *Store) PreviousKeys(ctx context.Context, s logical.Storage, a *Alias, now time.Time) ([]PreviousKey, error) {
+	return st.accepted(ctx, s, a, now, func(id string) (*keyRecord, error) {
+		k, err := st.Key(ctx, s, id, now)
+		if k == nil {
+			return nil, err
+		}
+		return k.record, err
+	})
+}
+
+func (st *Store) accepted(ctx context.Context, s logical.Storage, a *Alias, now time.Time, get func(id string) (*keyRecord, error)) ([]PreviousKey, error) {
+	var accepted []PreviousKey
+	for _, p := range a.Previous {
+		if !now.Before(p.ValidTo) {
+			continue
+		}
+		if ok, err := st.inScope(ctx, s, a.Name, p.KeyID); err != nil {
+			return nil, err
+		} else if !ok {
+			continue
+		}
+		r, err := get(p.KeyID)
+		if err != nil {
+			return nil, err
+		}
+		if r != nil && !r.gone(now) && !r.CreationDate.After(p.Left) {
+			accepted = append(accepted, p)
+		}
+	}
+	return accepted, nil
+}
+
+// previousKeys returns the former keys of an alias that verify: of those still
+// accepted, the enabled ones.
 func (st *Store) previousKeys(ctx context.Context, s logical.Storage, a *Alias, now time.Time) ([]*Key, error) {
+	if len(a.Previous) == 0 {
+		return nil, nil
+	}
+	accepted, err := st.PreviousKeys(ctx, s, a, now)
+	if err != nil {
+		return nil, err
+	}
 	var keys []*Key
-	for _, p := range a.PreviousKeys(now) {
+	for _, p := range accepted {
 		k, err := st.Key(ctx, s, p.KeyID, now)
 		if err != nil {
 			return nil, err
 		}
-		if k != nil && k.State(now) == kms.Enabled && !k.CreationDate.After(p.Left) {
+		if k != nil && k.State(now) == kms.Enabled {
 			keys = append(keys, k)
 		}
 	}
@@ -183,13 +256,15 @@ func (w *write) saveAlias(a *Alias) error {
 	return nil
 }
 
-// removeAlias deletes an alias and its hint. The change holds its lock.
+// removeAlias deletes an alias and its hints. The change holds its lock.
 func (w *write) removeAlias(a *Alias) error {
 	if err := w.remove(a.Name); err != nil {
 		return err
 	}
 	// The alias is gone: a hint that stays behind is harmless.
-	_ = w.dropAliasHint(a.TargetKeyID, a.ShortName())
+	for _, id := range a.keys() {
+		_ = w.dropAliasHint(id, a.ShortName())
+	}
 	return nil
 }
 
@@ -197,21 +272,50 @@ func (w *write) dropAliasHint(keyID, shortName string) error {
 	return w.remove(aliasIndex(keyID) + shortName)
 }
 
-// aliasHints returns the names, without prefix, of the aliases that may point
-// at a key, sorted.
+// aliasHints returns the names, without prefix, of the aliases that may point at
+// a key or accept it as a previous one, sorted.
 func (st *Store) aliasHints(ctx context.Context, s logical.Storage, keyID string) ([]string, error) {
 	return collect(ctx, s, aliasIndex(keyID))
 }
 
 // AliasesOf returns the aliases that point at a key, sorted by name.
 func (st *Store) AliasesOf(ctx context.Context, s logical.Storage, keyID string) ([]*Alias, error) {
-	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) { return st.alias(ctx, s, name) })
+	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) {
+		a, err := st.alias(ctx, s, name)
+		if a == nil || a.TargetKeyID != keyID {
+			return nil, err
+		}
+		return a, err
+	})
+}
+
+// AliasesAccepting returns the aliases that have left a key and still accept it
+// as a previous one, sorted by name. Aliases that version 0.1.0 has moved are not
+// found.
+func (st *Store) AliasesAccepting(ctx context.Context, s logical.Storage, keyID string, now time.Time) ([]*Alias, error) {
+	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) {
+		a, _, err := st.Alias(ctx, s, name, now)
+		if err != nil || a == nil {
+			return nil, err
+		}
+		previous, err := st.PreviousKeys(ctx, s, a, now)
+		if !slices.ContainsFunc(previous, func(p PreviousKey) bool { return p.KeyID == keyID }) {
+			return nil, err
+		}
+		return a, err
+	})
 }
 
 // peekAliases returns the aliases that point at a key, without taking their
 // locks.
 func (st *Store) peekAliases(ctx context.Context, s logical.Storage, keyID string) ([]*Alias, error) {
-	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) { return load[Alias](ctx, s, name) })
+	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) {
+		a, err := load[Alias](ctx, s, name)
+		if a == nil || a.TargetKeyID != keyID {
+			return nil, err
+		}
+		return a, err
+	})
 }
 
 func (st *Store) aliasesBy(ctx context.Context, s logical.Storage, keyID string, get func(name string) (*Alias, error)) ([]*Alias, error) {
@@ -225,7 +329,7 @@ func (st *Store) aliasesBy(ctx context.Context, s logical.Storage, keyID string,
 		if err != nil {
 			return nil, err
 		}
-		if a != nil && a.TargetKeyID == keyID {
+		if a != nil {
 			aliases = append(aliases, a)
 		}
 	}
@@ -302,7 +406,7 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 	if err != nil {
 		return nil, err
 	}
-	existing, err := unlessTargetGone(ctx, s, stored, now)
+	existing, err := st.current(ctx, s, stored, now)
 	if err != nil {
 		return nil, err
 	}
@@ -318,26 +422,44 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 	if err := w.saveAlias(a); err != nil {
 		return nil, err
 	}
-	if stored != nil && stored.TargetKeyID != a.TargetKeyID {
-		if err := w.dropAliasHint(stored.TargetKeyID, a.ShortName()); err != nil {
-			st.warn("an outdated hint remains, which is harmless", "error", err)
-		}
+	if stored != nil {
+		w.dropOldHints(stored, a)
 	}
 	return a, nil
 }
 
-// checkAliasScope keeps an alias to keys of its own folder. KMS asks for
-// permission on the alias and on the key; a Vault policy sees the path alone,
-// so without this rule who may write an alias could borrow another team's key.
+// dropOldHints drops the hints of an alias to keys that it knows no more.
+func (w *write) dropOldHints(before, after *Alias) {
+	for _, id := range before.keys() {
+		if slices.Contains(after.keys(), id) {
+			continue
+		}
+		if err := w.dropAliasHint(id, after.ShortName()); err != nil {
+			w.st.warn("an outdated hint remains, which is harmless", "error", err)
+		}
+	}
+}
+
+// current returns the alias with those of its previous keys that are still
+// accepted; nil if there is none, or its key is gone and only the tidy has not
+// come by yet. It takes no locks of keys.
+func (st *Store) current(ctx context.Context, s logical.Storage, stored *Alias, now time.Time) (*Alias, error) {
+	existing, err := unlessTargetGone(ctx, s, stored, now)
+	if err != nil || existing == nil {
+		return nil, err
+	}
+	pruned := *existing
+	pruned.Previous, err = st.accepted(ctx, s, existing, now, func(id string) (*keyRecord, error) { return peekKey(ctx, s, id) })
+	return &pruned, err
+}
+
+// checkAliasScope refuses to point an alias at a key for which it may not stand.
 func (st *Store) checkAliasScope(ctx context.Context, s logical.Storage, name, target string) error {
-	if kms.Folder(name) == kms.Folder(target) {
-		return nil
+	ok, err := st.inScope(ctx, s, name, target)
+	if err == nil && !ok {
+		err = kms.Validationf("%s may point only at keys of its own folder, and %s is not in it. On a mount that one team owns, set alias_scope=any in config.", name, target)
 	}
-	settings, err := st.Settings(ctx, s)
-	if err != nil || settings.AliasScope == ScopeAny {
-		return err
-	}
-	return kms.Validationf("%s may point only at keys of its own folder, and %s is not in it. On a mount that one team owns, set alias_scope=any in config.", name, target)
+	return err
 }
 
 // unlessTargetGone returns the alias, nil if its key is gone and only the tidy

@@ -52,7 +52,7 @@ func (st *Store) KeyByID(ctx context.Context, s logical.Storage, id string, now 
 // names; nil if there is none.
 func (st *Store) KeyByName(ctx context.Context, s logical.Storage, name string, now time.Time) (*Key, error) {
 	if strings.HasPrefix(name, kms.AliasPrefix) {
-		_, k, err := st.Alias(ctx, s, name, now)
+		_, k, err := st.aliasInScope(ctx, s, name, now)
 		return k, err
 	}
 	return st.Key(ctx, s, name, now)

@@ -24,14 +24,31 @@ type Settings struct {
 
 // Settings returns the mount's settings, defaults where nothing is stored.
 func (st *Store) Settings(ctx context.Context, s logical.Storage) (Settings, error) {
+	if settings := st.settings.Load(); settings != nil {
+		return *settings, nil
+	}
+	defer st.readLock(settingsKey)()
+	return st.loadSettings(ctx, s)
+}
+
+// loadSettings reads the settings and publishes them. The caller holds their
+// lock.
+func (st *Store) loadSettings(ctx context.Context, s logical.Storage) (Settings, error) {
 	settings, err := load[Settings](ctx, s, settingsKey)
 	if err != nil {
 		return Settings{}, err
 	}
 	if settings == nil {
-		return Settings{PendingWindowInDays: kms.MaxPendingWindowDays, AliasScope: ScopeFolder}, nil
+		settings = &Settings{PendingWindowInDays: kms.MaxPendingWindowDays, AliasScope: ScopeFolder}
 	}
+	st.publishSettings(*settings)
 	return *settings, nil
+}
+
+func (st *Store) publishSettings(settings Settings) {
+	if st.mayCache(settingsKey) {
+		st.settings.Store(&settings)
+	}
 }
 
 // ChangeSettings lets change alter the mount's settings, and stores and returns
@@ -42,7 +59,7 @@ func (st *Store) ChangeSettings(ctx context.Context, s logical.Storage, change f
 		return Settings{}, err
 	}
 	defer w.end()
-	settings, err := st.Settings(ctx, s)
+	settings, err := st.loadSettings(ctx, s)
 	if err != nil {
 		return settings, err
 	}
@@ -53,5 +70,9 @@ func (st *Store) ChangeSettings(ctx context.Context, s logical.Storage, change f
 	if settings.AliasScope != ScopeFolder && settings.AliasScope != ScopeAny {
 		return settings, kms.Validationf("alias_scope must be %s or %s", ScopeFolder, ScopeAny)
 	}
-	return settings, w.put(settingsKey, settings)
+	if err := w.put(settingsKey, settings); err != nil {
+		return settings, err
+	}
+	st.publishSettings(settings)
+	return settings, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -55,6 +56,7 @@ type Store struct {
 	keys         *lru.Cache[string, *Key]
 	aliases      *lru.Cache[string, *Alias]
 	grants       *grantsCache
+	settings     atomic.Pointer[Settings]
 	names        *listings
 	doubts       doubts
 	usages       *usageTable
@@ -118,6 +120,8 @@ func (st *Store) forget(storageKey string) {
 		st.grants.forget(strings.TrimPrefix(storageKey, grantPrefix))
 	case strings.HasPrefix(storageKey, granteeIndexPrefix):
 		st.grants.forget(strings.TrimPrefix(storageKey, granteeIndexPrefix))
+	case storageKey == settingsKey:
+		st.settings.Store(nil)
 	}
 }
 
