@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -20,7 +21,7 @@ type ending int
 
 const (
 	done    ending = iota // with an answer of the engine, a refusal perhaps
-	unsent                // certainly without effect: nobody was there
+	unsent                // certainly without effect: the node was not there
 	unknown               // it may have happened, or may happen yet
 )
 
@@ -46,7 +47,11 @@ func (r reply) text(name string) string {
 	return s
 }
 
-// api sends requests to the nodes of a cluster.
+// redirected is the context key of whether a standby has passed a request on.
+// It may have handed it to the active node before, and lost that one's answer.
+type redirected struct{}
+
+// requester sends requests to the nodes of a cluster.
 type requester struct {
 	http  *http.Client
 	nodes []string // base URLs
@@ -66,6 +71,7 @@ func newRequester(nodes []string, mount string) *requester {
 				if len(via) > 2 || req.Response.StatusCode != http.StatusTemporaryRedirect {
 					return http.ErrUseLastResponse
 				}
+				req.Context().Value(redirected{}).(*atomic.Bool).Store(true)
 				return nil
 			},
 		},
@@ -74,7 +80,8 @@ func newRequester(nodes []string, mount string) *requester {
 
 // send sends one request to a node, once: what happens to it is the question.
 func (q *requester) send(ctx context.Context, node int, token, method, path string, body any, timeout time.Duration) reply {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	var passedOn atomic.Bool
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, redirected{}, &passedOn), timeout)
 	defer cancel()
 	var content io.Reader
 	if body != nil {
@@ -92,7 +99,11 @@ func (q *requester) send(ctx context.Context, node int, token, method, path stri
 	req.Header.Set(api.AuthHeaderName, token)
 	resp, err := q.http.Do(req)
 	if err != nil {
-		return failed(err)
+		r := failed(err)
+		if passedOn.Load() {
+			r.ending = unknown
+		}
+		return r
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
@@ -126,7 +137,8 @@ func parse(status int, raw []byte) reply {
 	}
 	r := reply{status: status, data: answer.Data}
 	if status == http.StatusTemporaryRedirect || strings.Contains(strings.Join(answer.Errors, " "), nobodyActive) {
-		return reply{ending: unsent, status: status, trouble: "no active node"}
+		// Perhaps there was one, and it died with the request.
+		return reply{ending: unknown, status: status, trouble: "no active node"}
 	}
 	switch exception := r.text("type"); {
 	case status == http.StatusOK, status == http.StatusNoContent:

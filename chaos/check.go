@@ -12,7 +12,7 @@ import (
 )
 
 // checkTimeout bounds the search for an order of one thing's operations.
-const checkTimeout = 30 * time.Second
+const checkTimeout = 20 * time.Second
 
 var models = map[string]porcupine.Model{"key": keyModel, "alias": aliasModel, "grant": grantModel}
 

@@ -108,10 +108,13 @@ func (t *tally) add(client int, kind string, r reply, write bool, now int64) {
 
 // run carries out a plan until ctx ends or the plan's end is reached.
 func (c *client) run(ctx context.Context, p *plan, pause time.Duration, stopped *atomic.Bool) {
+	// After trouble a client only reads until it is answered: each write whose
+	// end is unknown makes the check of its history harder.
+	trouble := false
 	for ctx.Err() == nil && !stopped.Load() {
 		d := p.next()
 		if !d.reads() {
-			if c.mood.readOnly.Load() {
+			if trouble || c.mood.readOnly.Load() {
 				continue
 			}
 			if c.mood.hasty.Load() {
@@ -119,7 +122,7 @@ func (c *client) run(ctx context.Context, p *plan, pause time.Duration, stopped 
 			}
 		}
 		ending := c.perform(ctx, d)
-		if ending != done {
+		if trouble = ending != done && !c.mood.hasty.Load(); ending != done {
 			time.Sleep(20 * time.Millisecond) // let the others try
 		}
 		time.Sleep(pause)

@@ -114,6 +114,9 @@ func (m mutant) hunt(t *testing.T) string {
 					by = append(by, fmt.Sprintf("%s (%d)", check, n))
 				}
 			}
+			var found strings.Builder
+			r.complain(&found)
+			t.Log("\n" + found.String())
 			first, _, _ := strings.Cut(r.Findings[0].What, ": ")
 			return fmt.Sprintf("%s | run %d, seed %d | %s", strings.Join(by, ", "), round+1, o.seed, first)
 		}
