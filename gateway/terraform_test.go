@@ -140,6 +140,8 @@ type terraformWork struct {
 func (tf *terraform) work(t *testing.T, e *endpoint, url string, resources []string) *terraformWork {
 	t.Helper()
 	w := &terraformWork{command: tf.command, dir: t.TempDir()}
+	admin, err := os.ReadFile("../examples/policies/payments-admin.hcl")
+	require.NoError(t, err)
 	for _, name := range append([]string{"provider"}, resources...) {
 		config, err := os.ReadFile(filepath.Join(terraformDir, name+".tf"))
 		require.NoError(t, err)
@@ -148,7 +150,7 @@ func (tf *terraform) work(t *testing.T, e *endpoint, url string, resources []str
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "TMPDIR=" + w.dir, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1",
 		"TF_CLI_ARGS_apply=-no-color", "TF_CLI_ARGS_plan=-no-color", "TF_CLI_ARGS_destroy=-no-color",
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=any", "AWS_SESSION_TOKEN=" + e.vault.RootToken,
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=any", "AWS_SESSION_TOKEN=" + e.vault.TokenFor(t, "payments-admin", string(admin)),
 		"AWS_ENDPOINT_URL_KMS=" + url + "/payments", "AWS_ENDPOINT_URL_STS=" + url + "/payments", "AWS_EC2_METADATA_DISABLED=true",
 	}
 	provider := exec.Command(tf.provider, "-debug")

@@ -15,8 +15,11 @@ path "kms/get-key-last-usage/payments/*" {
   capabilities = ["read"]
 }
 
-# Programs written for KMS, such as Terraform's AWS provider, read and put key
-# policies. They decide nothing.
+# Programs written for KMS, such as Terraform's AWS provider, ask whether a key
+# rotates, and read and put key policies. These decide nothing.
+path "kms/get-key-rotation-status/payments/*" {
+  capabilities = ["update"]
+}
 path "kms/get-key-policy/payments/*" {
   capabilities = ["read"]
 }
