@@ -193,6 +193,7 @@ var conformance = map[string]func(*testing.T, *endpoint){
 	"folders":    testFolders,
 	"raw":        testRaw,
 	"last usage": testLastUsage,
+	"callers":    testCallers,
 	"terraform":  testTerraform,
 
 	"grant pages": testGrantPages,
@@ -203,7 +204,6 @@ var onVault = map[string]func(*testing.T, *endpoint){
 	"granted":        testGranted,
 	"folders denied": testFoldersDenied,
 	"denied":         testDenied,
-	"callers":        testCallers,
 	"who am I":       testWhoAmI,
 	"ready":          testReady,
 	"no mount":       testNoMount,
@@ -1081,15 +1081,18 @@ func testWhoAmI(t *testing.T, e *endpoint) {
 }
 
 // testCallers: a thousand concurrent callers with ten tokens, each of which may
-// use one key only, get their own MACs.
+// use one key only where there are policies, get their own MACs.
 func testCallers(t *testing.T, e *endpoint) {
 	const callers, tokens = 1000, 10
 	users := make([]user, tokens)
 	for i := range users {
 		id, _ := create(t, e.root())
-		policy := fmt.Sprintf(`path "kms/generate-mac/%s" { capabilities = ["update"] }
-path "kms/verify-mac/%s" { capabilities = ["update"] }`, id, id)
-		users[i] = user{client: e.client("", e.vault.TokenFor(t, fmt.Sprint("caller", i), policy)), key: id}
+		token := fmt.Sprint("caller", i)
+		if e.vault != nil {
+			token = e.vault.TokenFor(t, token, fmt.Sprintf(`path "kms/generate-mac/%s" { capabilities = ["update"] }
+path "kms/verify-mac/%s" { capabilities = ["update"] }`, id, id))
+		}
+		users[i] = user{client: e.client("", token), key: id}
 	}
 	var wg sync.WaitGroup
 	macs := make([][]byte, callers)
@@ -1098,7 +1101,7 @@ path "kms/verify-mac/%s" { capabilities = ["update"] }`, id, id)
 		wg.Go(func() {
 			u, message := users[i%tokens], []byte(fmt.Sprint("message ", i))
 			var err error
-			if macs[i], err = u.use(message); err == nil && i/tokens%10 == 0 {
+			if macs[i], err = u.use(message); err == nil && e.vault != nil && i/tokens%10 == 0 {
 				_, denied := generate(u.client, users[(i+1)%tokens].key, message)
 				if !isCode(denied, "AccessDeniedException") {
 					err = fmt.Errorf("another's key: %w", denied)

@@ -34,6 +34,9 @@ func (d *devOptions) register(f *flag.FlagSet) {
 // check refuses flags that do not go together. -dev reads nothing of Vault's
 // environment, so that alone does not matter.
 func (d *devOptions) check(o *options) error {
+	if d.on && !isSet(o.flags, "shutdown-delay") {
+		o.shutdownDelay = 0 // there is no load balancer to wait for
+	}
 	switch {
 	case !d.on && (d.seed != "" || d.clock != "" || d.remote):
 		return errors.New("the flags -dev-... are for -dev")
@@ -60,6 +63,11 @@ func isLoopback(address string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+func isSet(f *flag.FlagSet, name string) (set bool) {
+	f.Visit(func(given *flag.Flag) { set = set || given.Name == name })
+	return set
 }
 
 const devWarning = `kms-gateway -dev is for tests. It is no place for real keys: they are in memory, without Vault,

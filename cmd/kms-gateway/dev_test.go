@@ -62,6 +62,14 @@ func TestDevUsage(t *testing.T) {
 	}
 	start(t, 1, "-dev", "-listen", "0.0.0.0:0", "-dev-allow-remote")
 
+	for delay, args := range map[time.Duration][]string{
+		0: {"-dev"}, time.Second: {"-dev", "-shutdown-delay", "1s"}, 5 * time.Second: {},
+	} {
+		o := newOptions(io.Discard)
+		require.NoError(t, o.parse(args))
+		require.Equal(t, delay, o.shutdownDelay)
+	}
+
 	ended, end := context.WithCancel(t.Context())
 	end()
 	var out bytes.Buffer

@@ -165,8 +165,15 @@ func respond(req *logical.Request, resp *logical.Response, err error) (int, []by
 	return encoded(http.StatusOK, answer)
 }
 
+var errPermissionDenied = errors.New("1 error occurred:\n\t* permission denied\n\n")
+
 func failed(status int, err error, data any) (int, []byte) {
 	logical.AdjustErrorStatusCode(&status, err)
+	if status == http.StatusForbidden {
+		// As Vault says it of those who may not, and not of those who have no
+		// token: here nobody needs one.
+		err = errPermissionDenied
+	}
 	answer := map[string]any{"errors": []string{}}
 	if err != nil {
 		answer["errors"] = []string{err.Error()}
