@@ -161,7 +161,7 @@ func TestShutdownDelay(t *testing.T) {
 func TestStartLine(t *testing.T) {
 	p := start(t, 1, "-vault-addr", "http://user:s3cret@192.0.2.1:8200", "-mount", "hmac", "-listen", "0.0.0.0:0")
 	require.Contains(t, p.log.String(), `"vault":"http://192.0.2.1:8200","namespace":"","mount":"hmac","region":"us-east-1","account":"000000000000",`+
-		`"tls":false,"client_certificates":false,"tokens":"calls without a token go to Vault without one"}`)
+		`"tls":false,"client_certificates":false,"tokens":"calls without a token go to Vault without one","login":"","signed_only":false}`)
 	require.Contains(t, p.log.String(), `"level":"WARN","msg":"without TLS, Vault tokens can be read on the way from clients that are not on this machine","listen":"0.0.0.0:0"`)
 	require.Contains(t, p.log.String(), `"msg":"without TLS, Vault tokens can be read on the way to Vault","vault":"http://192.0.2.1:8200"`)
 	require.NotContains(t, p.log.String(), "s3cret")
