@@ -75,6 +75,8 @@ func newBackend() *backend {
 			b.pathTags(),
 			b.pathImport(),
 			b.pathGrants(),
+			b.pathInventory(),
+			b.pathUpcoming(),
 			b.pathOtherOperations(),
 			b.pathConfig(),
 			b.pathReady(),

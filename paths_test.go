@@ -73,6 +73,12 @@ var routes = []struct{ url, pattern string }{
 	{"update-primary-region/a", `update-primary-region/(?P<key>.+)`},
 	{"config", `config$`},
 	{"ready", `ready$`},
+	{"upcoming", `upcoming/?$`},
+	{"upcoming/p", `upcoming/(?P<folder>.+)`},
+	{"inventory", `inventory/?$`},
+	{"inventory/", `inventory/?$`},
+	{"inventory/p", `inventory/(?P<folder>.+)`},
+	{"inventory/p/q/", `inventory/(?P<folder>.+)`},
 }
 
 func barePattern(pattern string) string {
@@ -287,6 +293,11 @@ func TestOpenAPI(t *testing.T) {
 	for _, path := range m.b.Paths {
 		for _, url := range documentedURLs(path.Pattern) {
 			for op := range path.Operations {
+				if op == logical.ListOperation && path.Operations[logical.ReadOperation] != nil {
+					url = strings.TrimSuffix(url, "/") + "/" // the document has reading and listing apart
+				} else if op == logical.ReadOperation {
+					url = strings.TrimSuffix(url, "/")
+				}
 				wanted[methods[op]+" "+url] = true
 			}
 		}
@@ -347,7 +358,8 @@ func documentedURLs(pattern string) []string {
 	if before, after, ok := strings.Cut(bare, "(?P<folder>.+/)?"); ok {
 		return []string{"/" + before + after, "/" + before + "{folder}" + after + "/"}
 	}
-	for _, name := range []string{"key_id", "key", "name", "retiring_principal"} {
+	bare = strings.TrimSuffix(bare, "/?")
+	for _, name := range []string{"key_id", "key", "name", "retiring_principal", "folder"} {
 		bare = strings.Replace(bare, "(?P<"+name+">.+)", "{"+name+"}", 1)
 	}
 	return []string{"/" + bare}

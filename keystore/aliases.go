@@ -19,6 +19,9 @@ const (
 
 	// maxPreviousKeys bounds the work of one verification.
 	maxPreviousKeys = 4
+
+	// maxAliasHints bounds how many aliases are looked at for a key.
+	maxAliasHints = 2 * kms.MaxAliasesPerKey
 )
 
 // Alias is the stored record of an alias. Like key records it is shared by the
@@ -419,6 +422,14 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 			return nil, err
 		}
 	}
+	if existing != nil && existing.TargetKeyID != a.TargetKeyID && len(a.Previous) > 0 {
+		if err := st.checkHintCount(ctx, s, existing.TargetKeyID); err != nil {
+			return nil, err
+		}
+		if err := w.put(overlapHint(a, a.Previous[len(a.Previous)-1]), struct{}{}); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.saveAlias(a); err != nil {
 		return nil, err
 	}
@@ -510,6 +521,17 @@ func (st *Store) checkAliasCount(ctx context.Context, s logical.Storage, keyID s
 		return err
 	}
 	return kms.LimitExceeded("Aliases per key quota for this account in this region is %d, current usage is %d.", kms.MaxAliasesPerKey, len(aliases))
+}
+
+// checkHintCount bounds how many aliases can lead to a key and have led to it,
+// since who looks at the key looks at all of them. The alias that is about to
+// leave it is one of them.
+func (st *Store) checkHintCount(ctx context.Context, s logical.Storage, keyID string) error {
+	hints, err := st.aliasHints(ctx, s, keyID)
+	if err != nil || len(hints) <= maxAliasHints {
+		return err
+	}
+	return kms.LimitExceeded("At most %d aliases can point at a key or accept it after they left it: move the alias without overlap, or wait for one to end.", maxAliasHints)
 }
 
 // DeleteAlias deletes an alias, not its key.

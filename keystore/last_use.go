@@ -80,6 +80,14 @@ func (t *usageTable) of(keyID string) *usage {
 	return u.(*usage)
 }
 
+// peek is of for those who only read: it leaves nothing behind.
+func (t *usageTable) peek(keyID string) *usage {
+	if u, ok := t.byKey.Load(keyID); ok {
+		return u.(*usage)
+	}
+	return &usage{}
+}
+
 // LastUse returns the last known use of a key: what this node saw, or else what
 // a flush has stored, up to usageFlushInterval old.
 func (st *Store) LastUse(ctx context.Context, s logical.Storage, k *Key) (LastUse, error) {
@@ -87,7 +95,7 @@ func (st *Store) LastUse(ctx context.Context, s logical.Storage, k *Key) (LastUs
 	if packed := k.usage.packed.Load(); packed != 0 && packed/2 >= created {
 		return LastUse{packed}, nil
 	}
-	shard, err := load[usageShard](ctx, s, usageShardKey(k.ID))
+	shard, err := st.usageShard(ctx, s, usageShardKey(k.ID))
 	if err != nil || shard == nil {
 		return LastUse{}, err
 	}

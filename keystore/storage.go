@@ -23,12 +23,17 @@ const (
 	aliasPrefix = "alias/" // alias/<name>: Alias, the only truth about an alias
 
 	// alias-of/<digest of the key id>/<name>: which aliases may point at a
-	// key. Hints: an entry may be left over, none is ever missing.
+	// key, or accept it as a former one. Hints: an entry may be left over, none
+	// is ever missing.
 	aliasIndexPrefix = "alias-of/"
 
 	// due/<hour>/<key id>: keys that may have something to tidy from that hour
 	// on. Hints too.
 	duePrefix = "due/"
+
+	// overlap/<hour>/<alias name>: aliases that accept a former key until then.
+	// Hints too.
+	overlapPrefix = "overlap/"
 
 	// wrapping-key/<hour of expiry>/<uuid>: wrappingKey
 	wrappingKeyPrefix = "wrapping-key/"

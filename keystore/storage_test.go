@@ -172,5 +172,7 @@ func TestNothingIsKeptWithoutACache(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, st.keys.Len())
 	require.Zero(t, st.aliases.Len())
-	require.Zero(t, st.names.byPrefix.Len())
+	_, _, err = st.Inventory(t.Context(), storage, "", "", 100, InventoryFilter{}, now)
+	require.NoError(t, err)
+	require.Zero(t, st.names.known.Len()+st.hints.known.Len()+st.grantCounts.known.Len()+st.shards.known.Len()+st.glances.known.Len())
 }

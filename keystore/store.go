@@ -21,6 +21,15 @@ import (
 // kilobyte.
 const cacheSize = 1 << 17
 
+const (
+	// listedFolders is of how many folders the names are kept. Each name is in
+	// one folder, so however many they are, it is no more than all names.
+	listedFolders = 1024
+	// glanced is how many keys are kept that were seen in passing, by an
+	// inventory: about a kilobyte each.
+	glanced = 1 << 14
+)
+
 // Options are what a store needs of the mount that it belongs to. They are
 // functions, because a mount knows the answers only once Vault has set it up.
 // All must be set.
@@ -57,10 +66,15 @@ type Store struct {
 	aliases      *lru.Cache[string, *Alias]
 	grants       *grantsCache
 	settings     atomic.Pointer[Settings]
-	names        *listings
+	names        *memo[[]string] // of folders
 	doubts       doubts
 	usages       *usageTable
 	wrappingKeys *wrappingKeyCache
+	hints        *memo[[]string]    // of aliases, by key
+	grantCounts  *memo[int]         // by key
+	shards       *memo[*usageShard] // of last uses
+	glances      *memo[*keyRecord]  // keys seen in passing
+	walks        chan struct{}      // held by a walk through many keys
 
 	// cachingDisabled is asked of Vault once, on first use, because it is a
 	// round trip, and not earlier, because a mount is made before Vault can be
@@ -81,9 +95,14 @@ func New(o Options) *Store {
 		keys:            keys,
 		aliases:         aliases,
 		grants:          newGrantsCache(),
-		names:           newListings(),
+		names:           newMemo[[]string](listedFolders),
 		usages:          newUsageTable(),
 		wrappingKeys:    newWrappingKeyCache(o.GenerateRSAKey),
+		hints:           newMemo[[]string](cacheSize),
+		grantCounts:     newMemo[int](cacheSize),
+		shards:          newMemo[*usageShard](usageShards),
+		glances:         newMemo[*keyRecord](glanced),
+		walks:           make(chan struct{}, 1),
 		cachingDisabled: sync.OnceValue(func() bool { return o.System().CachingDisabled() }),
 	}
 }
@@ -112,16 +131,22 @@ func (st *Store) forget(storageKey string) {
 	switch {
 	case strings.HasPrefix(storageKey, keyPrefix):
 		st.keys.Remove(strings.TrimPrefix(storageKey, keyPrefix))
-		st.names.changed()
+		st.glances.forget(storageKey)
+		st.names.forget(storageKey)
 	case strings.HasPrefix(storageKey, aliasPrefix):
 		st.aliases.Remove(storageKey)
-		st.names.changed()
+		st.names.forget(storageKey)
+	case strings.HasPrefix(storageKey, aliasIndexPrefix):
+		st.hints.forget(storageKey)
 	case strings.HasPrefix(storageKey, grantPrefix):
 		st.grants.forget(strings.TrimPrefix(storageKey, grantPrefix))
+		st.grantCounts.forget(storageKey)
 	case strings.HasPrefix(storageKey, granteeIndexPrefix):
 		st.grants.forget(strings.TrimPrefix(storageKey, granteeIndexPrefix))
 	case storageKey == settingsKey:
 		st.settings.Store(nil)
+	case strings.HasPrefix(storageKey, usagePrefix):
+		st.shards.forget(storageKey)
 	}
 }
 
@@ -140,6 +165,7 @@ func (st *Store) Tidy(ctx context.Context, s logical.Storage) error {
 	now := st.now()
 	return errors.Join(
 		st.tidyKeys(ctx, s, now),
+		st.tidyOverlaps(ctx, s, now),
 		st.tidyWrappingKeys(ctx, s, now),
 		st.flushUsages(ctx, s, now),
 	)

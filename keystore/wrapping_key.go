@@ -140,11 +140,15 @@ func (st *Store) newWrappingKey(keyID string, bits int, now time.Time) (*wrappin
 	if err != nil {
 		return nil, fmt.Errorf("choosing an id: %w", err)
 	}
-	// The last token is given out at the end of the reuse.
-	expires := now.Add(wrappingKeyReuse + kms.ImportParametersHours*time.Hour)
-	return &wrappingKey{
-		Name: hour(expires) + "/" + id.String(), KeyID: keyID, Bits: bits, PKCS8: pkcs8, Secret: secret, Created: now,
-	}, nil
+	w := &wrappingKey{KeyID: keyID, Bits: bits, PKCS8: pkcs8, Secret: secret, Created: now}
+	w.Name = hour(w.expires()) + "/" + id.String()
+	return w, nil
+}
+
+// expires is when no token of the pair is good any more: the last one is given
+// out at the end of the reuse.
+func (w *wrappingKey) expires() time.Time {
+	return w.Created.Add(wrappingKeyReuse + kms.ImportParametersHours*time.Hour)
 }
 
 func (w *wrappingKey) private() (*rsa.PrivateKey, error) {

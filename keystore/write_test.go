@@ -241,7 +241,7 @@ func TestDoubtsEnd(t *testing.T) {
 		require.NoError(t, err)
 		_, err = st.ListKeys(t.Context(), inmem, "", now)
 		require.NoError(t, err)
-		_, listed := st.names.byPrefix.Peek(keyPrefix)
+		_, listed := st.names.known.Peek(keyPrefix)
 		require.Equal(t, listed, st.keys.Contains("left"))
 		return listed
 	}
