@@ -42,16 +42,16 @@ func TestClient(t *testing.T) {
 	defer c.close()
 
 	c.keep = true
-	require.NoError(t, c.do(httpRequest(host, "/echo", "hello", "X-Any: thing")))
+	require.NoError(t, c.do(httpRequest("POST", host, "/echo", "hello", "X-Any: thing")))
 	require.Equal(t, "hello", c.body.String())
-	require.NoError(t, c.do(httpRequest(host, "/large", "")))
+	require.NoError(t, c.do(httpRequest("POST", host, "/large", "")))
 	require.Equal(t, large, c.body.String())
 	c.keep = false
-	require.NoError(t, c.do(httpRequest(host, "/large", "")))
-	require.NoError(t, c.do(httpRequest(host, "/echo", "hello")))
+	require.NoError(t, c.do(httpRequest("POST", host, "/large", "")))
+	require.NoError(t, c.do(httpRequest("POST", host, "/echo", "hello")))
 	require.Empty(t, c.body.String())
-	require.ErrorContains(t, c.do(httpRequest(host, "/none", "")), "status 404: no such thing")
-	require.NoError(t, c.do(httpRequest(host, "/echo", "hello")))
+	require.ErrorContains(t, c.do(httpRequest("POST", host, "/none", "")), "status 404: no such thing")
+	require.NoError(t, c.do(httpRequest("POST", host, "/echo", "hello")))
 }
 
 func TestWorkload(t *testing.T) {
@@ -60,7 +60,7 @@ func TestWorkload(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, answer) }))
 	defer server.Close()
 	host := server.Listener.Addr().String()
-	w := &workload{name: "w", address: host, requests: [][]byte{httpRequest(host, "/", "")}, macs: 1, answered: 1}
+	w := &workload{name: "w", address: host, requests: [][]byte{httpRequest("POST", host, "/", "")}, macs: 1, answered: 1}
 	require.NoError(t, w.look())
 
 	m, err := w.run(t.Context(), 2, 50*time.Millisecond, func() cpuSeconds { return cpuSeconds{} })

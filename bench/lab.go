@@ -39,9 +39,16 @@ const (
 // root token, which Vault spares much of its work.
 const policy = `
 path "transit/hmac/*"   { capabilities = ["update"] }
-path "empty/*"          { capabilities = ["update"] }
-path "+/generate-mac/*" { capabilities = ["update"] }
+path "empty/*"          { capabilities = ["update", "patch"] }
+path "+/generate-mac/*" { capabilities = ["update", "patch"] }
 `
+
+// grantPolicy is that of a grantee: no more than that grants decide.
+const grantPolicy = `path "kms/granted/*" { capabilities = ["update", "patch"] }`
+
+// callers are as many tokens of one policy as the section has that is about
+// callers who have each their own.
+const callers = 64
 
 // lab is what is measured: one Vault with its plugins, and the KMS endpoint in
 // front of it, on this machine.
@@ -51,6 +58,9 @@ type lab struct {
 	vaultHost string // host and port of Vault
 	kmsHost   string // of the endpoint
 	token     string
+	granted   string   // a token that a grant lets use the key
+	tokens    []string // of callers, all of the same policy
+	log       *os.File // of the endpoint
 	processes processes
 }
 
@@ -92,7 +102,17 @@ func newLab(ctx context.Context, manyKeys int, progress io.Writer) (_ *lab, err 
 	if l.token, err = l.server.Token(ctx, "bench", policy); err != nil {
 		return nil, err
 	}
+	for range callers {
+		token, err := l.server.Token(ctx, "bench", policy)
+		if err != nil {
+			return nil, err
+		}
+		l.tokens = append(l.tokens, token)
+	}
 	if err := l.createKeys(ctx, manyKeys, progress); err != nil {
+		return nil, err
+	}
+	if l.granted, err = l.grantee(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.startGateway(ctx); err != nil {
@@ -109,6 +129,33 @@ func (l *lab) stop() {
 		l.gateway.Stop()
 	}
 	l.server.Stop()
+	if l.log != nil {
+		l.log.Close()
+		os.Remove(l.log.Name())
+	}
+}
+
+// grantee returns the token of a user whom a grant, and no policy, lets use the
+// key.
+func (l *lab) grantee(ctx context.Context) (string, error) {
+	if err := l.server.WritePolicy(ctx, "granted", grantPolicy); err != nil {
+		return "", err
+	}
+	if err := l.server.Client().Sys().EnableAuthWithOptionsWithContext(ctx, "userpass", &api.EnableAuthOptions{Type: "userpass"}); err != nil {
+		return "", err
+	}
+	vault := l.server.Client().Logical()
+	if _, err := vault.WriteWithContext(ctx, "auth/userpass/users/grantee", map[string]any{"password": "p", "token_policies": "granted"}); err != nil {
+		return "", err
+	}
+	login, err := l.server.ClientWithToken("").Logical().WriteWithContext(ctx, "auth/userpass/login/grantee", map[string]any{"password": "p"})
+	if err != nil {
+		return "", err
+	}
+	_, err = vault.WriteWithContext(ctx, "kms/create-grant/"+keyName, map[string]any{
+		"grantee_principal": login.Auth.EntityID, "operations": "GenerateMac",
+	})
+	return login.Auth.ClientToken, err
 }
 
 func (l *lab) mount(ctx context.Context) error {
@@ -174,8 +221,8 @@ func inParallel(items []string, work func(string) error) error {
 	return errors.Join(errs...)
 }
 
-// startGateway starts the KMS endpoint without its log line for each call,
-// since Vault writes none either.
+// startGateway starts the KMS endpoint as it is by default, with a line for each
+// call in its log, which is a file.
 func (l *lab) startGateway(ctx context.Context) error {
 	program, err := testvault.Build(ctx, testvault.GatewayPackage)
 	if err != nil {
@@ -184,9 +231,12 @@ func (l *lab) startGateway(ctx context.Context) error {
 	if l.kmsHost, err = testvault.FreeAddress(); err != nil {
 		return err
 	}
-	cmd := exec.Command(program, "-listen", l.kmsHost, "-mount", "kms", "-log-level", "warn")
+	cmd := exec.Command(program, "-listen", l.kmsHost, "-mount", "kms")
 	cmd.Env = l.server.Env("")
-	cmd.Stderr = os.Stderr
+	if l.log, err = os.CreateTemp("", "kms-gateway-*.log"); err != nil {
+		return err
+	}
+	cmd.Stderr = l.log
 	if l.gateway, err = testvault.StartProcess(cmd); err != nil {
 		return err
 	}
@@ -203,29 +253,45 @@ func (l *lab) startGateway(ctx context.Context) error {
 func (l *lab) vaultWorkload(name string, macs int, requests []vaultRequest) *workload {
 	w := &workload{name: name, address: l.vaultHost, macs: macs, answered: macs}
 	for _, r := range requests {
-		contentType := "application/json"
-		if r.form {
+		method, contentType := "POST", "application/json"
+		switch r.form {
+		case form:
 			contentType = "application/x-www-form-urlencoded"
+		case patch:
+			method, contentType = "PATCH", "application/merge-patch+json"
 		}
-		w.requests = append(w.requests, httpRequest(l.vaultHost, "/v1/"+r.path, r.body,
-			"Content-Type: "+contentType, "X-Vault-Request: true", "X-Vault-Token: "+l.token))
+		token := l.token
+		if strings.Contains(r.path, "/granted/") {
+			token = l.granted
+		}
+		w.requests = append(w.requests, httpRequest(method, l.vaultHost, "/v1/"+r.path, r.body,
+			"Content-Type: "+contentType, "X-Vault-Request: true", "X-Vault-Token: "+token))
 	}
 	return w
 }
 
 type vaultRequest struct {
 	path, body string
-	form       bool // not JSON
+	form       requestForm
 }
+
+// requestForm is how a request to Vault is sent: JSON by POST if not otherwise.
+type requestForm int
+
+const (
+	form  requestForm = iota + 1 // by POST, not JSON
+	patch                        // JSON by PATCH
+)
 
 // kmsWorkload returns a workload of requests to the endpoint, with the headers
 // that an SDK sends. The signature is not verified, so any will do.
-func (l *lab) kmsWorkload(name string, bodies []string) *workload {
+// Its tokens take turns.
+func (l *lab) kmsWorkload(name string, bodies []string, tokens ...string) *workload {
 	w := &workload{name: name, address: l.kmsHost, macs: 1, answered: 1}
-	for _, body := range bodies {
-		w.requests = append(w.requests, httpRequest(l.kmsHost, "/", body,
+	for i, body := range bodies {
+		w.requests = append(w.requests, httpRequest("POST", l.kmsHost, "/", body,
 			"Content-Type: application/x-amz-json-1.1", "X-Amz-Target: TrentService.GenerateMac",
-			"X-Amz-Date: 20260101T000000Z", "X-Amz-Security-Token: "+l.token,
+			"X-Amz-Date: 20260101T000000Z", "X-Amz-Security-Token: "+tokens[i%len(tokens)],
 			"Authorization: AWS4-HMAC-SHA256 Credential=bench/20260101/us-east-1/kms/aws4_request, "+
 				"SignedHeaders=content-length;content-type;host;x-amz-date;x-amz-security-token;x-amz-target, "+
 				"Signature="+strings.Repeat("0", 64)))
@@ -233,10 +299,10 @@ func (l *lab) kmsWorkload(name string, bodies []string) *workload {
 	return w
 }
 
-// httpRequest returns the bytes of a POST request.
-func httpRequest(host, path, body string, headers ...string) []byte {
+// httpRequest returns the bytes of a request.
+func httpRequest(method, host, path, body string, headers ...string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "POST %s HTTP/1.1\r\nHost: %s\r\n", path, host)
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, path, host)
 	for _, header := range headers {
 		b.WriteString(header + "\r\n")
 	}

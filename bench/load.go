@@ -22,6 +22,7 @@ type workload struct {
 	requests [][]byte // whole HTTP requests, used at random
 	macs     int      // that one request asks for
 	answered int      // that its answer has
+	own      bool     // each client has one of the requests, and sends no other
 }
 
 // measurement is what one run of a workload showed.
@@ -56,7 +57,7 @@ func (w *workload) run(ctx context.Context, clients int, duration time.Duration,
 	for i := range clients {
 		wg.Go(func() {
 			var err error
-			if latencies[i], err = w.loop(ctx, &measuring); err != nil {
+			if latencies[i], err = w.loop(ctx, i, &measuring); err != nil {
 				cancel(fmt.Errorf("%s, %d clients: %w", w.name, clients, err))
 			}
 		})
@@ -83,7 +84,7 @@ func (w *workload) run(ctx context.Context, clients int, duration time.Duration,
 
 // loop is one client. It returns the latencies of what was answered while
 // measuring.
-func (w *workload) loop(ctx context.Context, measuring *atomic.Bool) ([]time.Duration, error) {
+func (w *workload) loop(ctx context.Context, client int, measuring *atomic.Bool) ([]time.Duration, error) {
 	c, err := dial(w.address)
 	if err != nil {
 		return nil, err
@@ -92,7 +93,10 @@ func (w *workload) loop(ctx context.Context, measuring *atomic.Bool) ([]time.Dur
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	var latencies []time.Duration
 	for ctx.Err() == nil {
-		request := w.requests[random.IntN(len(w.requests))]
+		request := w.requests[client%len(w.requests)]
+		if !w.own {
+			request = w.requests[random.IntN(len(w.requests))]
+		}
 		start := time.Now()
 		if err := c.do(request); err != nil {
 			return nil, err

@@ -57,7 +57,7 @@ func parse() *options {
 		o.clients, err = numbers(text)
 		return err
 	})
-	flag.Func("only", "run the sections whose ids match this `regexp`: one, batch1000, batch100, batchsize, keys, message, mounts", func(text string) (err error) {
+	flag.Func("only", "run the sections whose ids match this `regexp`: one, callers, batch1000, batch100, batchsize, keys, message, mounts", func(text string) (err error) {
 		o.only, err = regexp.Compile("^(" + text + ")$")
 		return err
 	})

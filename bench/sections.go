@@ -34,28 +34,37 @@ type goal struct {
 }
 
 const (
-	transitOne   = "Transit"
-	emptyOne     = "empty plugin"
-	engineOne    = "generate-mac"
-	endpointOne  = "KMS endpoint"
-	transitBatch = "Transit batch_input"
-	engineBatch  = "batch_input"
-	engineList   = "messages, a list"
-	engineText   = "messages, one string"
-	engineForm   = "messages, a form"
-	emptyForm    = "empty plugin, a form"
+	transitOne    = "Transit"
+	emptyOne      = "empty plugin"
+	engineOne     = "generate-mac"
+	enginePatch   = "generate-mac, PATCH"
+	grantedPatch  = "granted/generate-mac, PATCH"
+	endpointOne   = "KMS endpoint"
+	endpointOwn   = "KMS endpoint, by a grant"
+	transitBatch  = "Transit batch_input"
+	engineBatch   = "batch_input"
+	engineList    = "messages, a list"
+	engineText    = "messages, one string"
+	enginePatched = "messages, one string, PATCH"
+	engineForm    = "messages, a form"
+	emptyForm     = "empty plugin, a form"
 )
 
 // sections returns what is measured. A section that needs many keys is there
 // only if there are many.
 func (l *lab) sections(clients []int, manyKeys int) []section {
-	one := []vaultRequest{}
+	one, patched, granted := []vaultRequest{}, []vaultRequest{}, []vaultRequest{}
 	empty := []vaultRequest{}
 	transit := []vaultRequest{}
 	kmsBodies := []string{}
 	for range variants {
 		m := message(messageBytes)
-		one = append(one, generate("kms", keyName, m))
+		r := generate("kms", keyName, m)
+		one = append(one, r)
+		r.form = patch
+		patched = append(patched, r)
+		r.path = "kms/granted/generate-mac/" + keyName
+		granted = append(granted, r)
 		empty = append(empty, generate("empty", keyName, m))
 		transit = append(transit, vaultRequest{path: "transit/hmac/tokens/sha2-256", body: fmt.Sprintf(`{"input":%q}`, m)})
 		kmsBodies = append(kmsBodies, fmt.Sprintf(`{"KeyId":%q,"Message":%q,"MacAlgorithm":"HMAC_SHA_256"}`, keyName, m))
@@ -66,21 +75,41 @@ func (l *lab) sections(clients []int, manyKeys int) []section {
 			l.vaultWorkload(transitOne, 1, transit),
 			l.vaultWorkload(emptyOne, 1, empty),
 			l.vaultWorkload(engineOne, 1, one),
-			l.kmsWorkload(endpointOne, kmsBodies),
+			l.vaultWorkload(enginePatch, 1, patched),
+			l.vaultWorkload(grantedPatch, 1, granted),
+			l.kmsWorkload(endpointOne, kmsBodies, l.token),
+			l.kmsWorkload(endpointOwn, kmsBodies, l.granted),
 		},
 		goals: []goal{
-			{workload: engineOne, against: emptyOne, clients: 1, ratio: 0.95},
 			{workload: engineOne, against: emptyOne, clients: 16, ratio: 0.95},
-			{workload: engineOne, against: emptyOne, clients: 64, ratio: 0.95},
-			{workload: endpointOne, against: transitOne, clients: 64, ratio: 2, lowerP99: true},
-			{workload: endpointOne, against: transitOne, clients: 256, ratio: 3},
+			{workload: enginePatch, against: emptyOne, clients: 1, ratio: 1.35},
+			{workload: enginePatch, against: emptyOne, clients: 16, ratio: 1.35},
+			{workload: enginePatch, against: emptyOne, clients: 64, ratio: 1.35},
+			{workload: enginePatch, against: transitOne, clients: 64, ratio: 0.7},
+			{workload: grantedPatch, against: enginePatch, clients: 1, ratio: 0.95},
+			{workload: grantedPatch, against: enginePatch, clients: 16, ratio: 0.95},
+			{workload: endpointOne, against: transitOne, clients: 1, ratio: 0.33},
+			{workload: endpointOne, against: transitOne, clients: 64, ratio: 2.5, lowerP99: true},
+			{workload: endpointOne, against: transitOne, clients: 256, ratio: 3.5},
+			{workload: endpointOwn, against: endpointOne, clients: 64, ratio: 0.9},
 		},
 	}
-	sections := []section{single, l.batchSection(1000, 2), l.batchSection(100, 1), l.batchSizes()}
+	sections := []section{single, l.callersSection(kmsBodies), l.batchSection(1000), l.batchSection(100), l.batchSizes()}
 	if manyKeys > 0 {
 		sections = append(sections, l.keysSection(manyKeys))
 	}
 	return append(sections, l.messageSizes(), l.mountsSection())
+}
+
+// callersSection shows what it costs that callers have a token each: calls of
+// different tokens share no request.
+func (l *lab) callersSection(bodies []string) section {
+	one, own := l.kmsWorkload("one token", bodies, l.token), l.kmsWorkload(fmt.Sprintf("%d tokens", callers), bodies, l.tokens...)
+	own.own = true
+	return section{
+		id: "callers", title: "Callers of the KMS endpoint with a token each", clients: []int{callers, 16 * callers},
+		workloads: []*workload{one, own},
+	}
 }
 
 // batchClients are few: one request is a lot of work.
@@ -88,7 +117,7 @@ var batchClients = []int{1, 16}
 
 // batchSection compares the forms of a batch with Transit's. The floor, again,
 // is what it costs to carry the fastest one to a plugin and to decode it there.
-func (l *lab) batchSection(size int, ratio float64) section {
+func (l *lab) batchSection(size int) section {
 	const path = "kms/generate-mac/" + keyName
 	workloads := map[string][]vaultRequest{}
 	add := func(name string, r vaultRequest) { workloads[name] = append(workloads[name], r) }
@@ -106,21 +135,24 @@ func (l *lab) batchSection(size int, ratio float64) section {
 		add(engineBatch, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","batch_input":[` + strings.Join(objects, ",") + `]}`})
 		add(engineList, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","messages":["` + strings.Join(messages, `","`) + `"]}`})
 		add(engineText, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","messages":"` + text + `"}`})
+		add(enginePatched, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","messages":"` + text + `"}`, form: patch})
 		add(engineForm, compactForm("kms/generate-mac/", messages))
 		add(emptyForm, compactForm("empty/generate-mac/", messages))
 	}
 	s := section{
 		id: fmt.Sprintf("batch%d", size), title: fmt.Sprintf("Batches of %d", size), clients: batchClients,
 	}
-	for _, name := range []string{transitBatch, engineBatch, engineList, engineText, engineForm, emptyForm} {
+	for _, name := range []string{transitBatch, engineBatch, engineList, engineText, enginePatched, engineForm, emptyForm} {
 		w := l.vaultWorkload(name, size, workloads[name])
 		if name == emptyForm {
 			w.answered = 1
 		}
 		s.workloads = append(s.workloads, w)
 	}
-	for _, clients := range batchClients {
-		s.goals = append(s.goals, goal{workload: engineForm, against: transitBatch, clients: clients, ratio: ratio})
+	if size == 100 {
+		s.goals = []goal{{workload: enginePatched, against: transitBatch, clients: 1, ratio: 0.85}}
+	} else {
+		s.goals = []goal{{workload: engineForm, against: transitBatch, clients: 16, ratio: 2.2}}
 	}
 	return s
 }
@@ -190,7 +222,7 @@ func generate(mount, key, m string) vaultRequest {
 // as a form. It escapes what has a meaning in a form, which is the plus sign.
 func compactForm(path string, messages []string) vaultRequest {
 	text := strings.ReplaceAll(strings.Join(messages, ","), "+", "%2B")
-	return vaultRequest{path: path + keyName, body: "mac_algorithm=HMAC_SHA_256&messages=" + text, form: true}
+	return vaultRequest{path: path + keyName, body: "mac_algorithm=HMAC_SHA_256&messages=" + text, form: form}
 }
 
 // message returns a new random message of so many bytes, in base64.

@@ -96,10 +96,16 @@ func (c *call) request(method, path string, query url.Values, data, out any) err
 }
 
 func (c *call) send(r vaultRequest, out any) error {
+	return c.receive(r.correlation, out, func() ([]byte, error) { return c.gateway.ask(c.ctx, r) })
+}
+
+// receive asks and decodes the answer, and notes in the trace what there is to
+// note of it.
+func (c *call) receive(correlation string, out any, ask func() ([]byte, error)) error {
 	start := time.Now()
-	answer, err := c.gateway.ask(c.ctx, r)
+	answer, err := ask()
 	c.trace.vault += time.Since(start)
-	c.trace.correlation, c.trace.vaultID = r.correlation, ""
+	c.trace.correlation, c.trace.vaultID = correlation, ""
 	if err != nil {
 		return err
 	}

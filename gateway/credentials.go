@@ -59,7 +59,7 @@ func VaultToken() (string, error) {
 // expire with it. The access key id is the id of the token's entity: so the
 // user that AccessDeniedException and grants name is one that Vault knows.
 func (v *Vault) CredentialsFor(ctx context.Context, token string) (*Credentials, error) {
-	body, err := v.do(ctx, vaultRequest{method: http.MethodGet, path: "auth/token/lookup-self", token: token})
+	body, err := v.do(ctx, vaultRequest{method: http.MethodGet, path: lookupSelf, token: token})
 	if err != nil {
 		return nil, lookupError(err)
 	}

@@ -208,6 +208,8 @@ var onVault = map[string]func(*testing.T, *endpoint){
 	"ready":          testReady,
 	"no mount":       testNoMount,
 	"no token":       testNoToken,
+	"verbs":          testVerbs,
+	"parameters":     testParameters,
 }
 
 func (e *endpoint) run(t *testing.T, tests map[string]func(*testing.T, *endpoint)) {
@@ -1062,7 +1064,7 @@ func testDenied(t *testing.T, e *endpoint) {
 	_, err = e.client("", "hvs.unknown").ListKeys(ctx, &kms.ListKeysInput{})
 	requireCode(t, err, "UnrecognizedClientException", "The security token included in the request is invalid.")
 	_, err = e.client("", "").ListKeys(ctx, &kms.ListKeysInput{})
-	require.True(t, isCode(err, "AccessDeniedException"), "without a token: %v", err)
+	requireCode(t, err, "MissingAuthenticationTokenException", "Missing Authentication Token")
 }
 
 // testWhoAmI is what the endpoint relies on to tell unknown tokens from those
@@ -1077,6 +1079,44 @@ func testWhoAmI(t *testing.T, e *endpoint) {
 		require.NoError(t, err)
 		response.Body.Close()
 		require.Equal(t, status, response.StatusCode, token)
+	}
+}
+
+// testVerbs: update and patch are the same permission of KMS.
+func testVerbs(t *testing.T, e *endpoint) {
+	id, _ := create(t, e.root())
+	for name, capabilities := range map[string]string{"update": `"update"`, "patch": `"patch"`, "both": `"update", "patch"`} {
+		policy := fmt.Sprintf(`path "kms/+/%s" { capabilities = [%s] }`, id, capabilities)
+		u := user{client: e.client("", e.vault.TokenFor(t, "verb-"+name, policy)), key: id}
+		for range 2 {
+			_, err := u.use([]byte("message"))
+			require.NoError(t, err, name)
+		}
+	}
+}
+
+// testParameters: calls under load are let through by a policy that knows
+// single messages only, as they are without load.
+func testParameters(t *testing.T, e *endpoint) {
+	id, _ := create(t, e.root())
+	for name, restriction := range map[string]string{
+		"denied":  `denied_parameters = { "messages" = [], "batch_input" = [] }`,
+		"allowed": `allowed_parameters = { "mac_algorithm" = [], "message" = [] }`,
+	} {
+		policy := fmt.Sprintf("path %q {\n  capabilities = [%q]\n  %s\n}", "kms/generate-mac/"+id, "update", restriction)
+		c := e.client("", e.vault.TokenFor(t, "parameters-"+name, policy))
+		var wg sync.WaitGroup
+		for i := range 64 {
+			wg.Go(func() {
+				for range 5 {
+					if _, err := generate(c, id, []byte(fmt.Sprint("message ", i))); err != nil {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

@@ -46,7 +46,7 @@ type vaultError struct {
 	// request (docs/api.md, "Failures").
 	kind, message, keyID, aliasName string
 	texts                           []string // errors, as people read them
-	noToken                         bool     // refused for that, before any policy
+	noToken                         bool     // it may be refused for that, before any policy
 }
 
 // Error returns the status only: the texts may hold names.
@@ -66,7 +66,7 @@ func (e *vaultError) says(words string) bool {
 // Vault does not know is another matter.
 func forbidden(err error) bool {
 	var v *vaultError
-	return errors.As(err, &v) && v.status == http.StatusForbidden && !v.noToken && !v.says("invalid token") && !v.says("missing client token")
+	return errors.As(err, &v) && v.status == http.StatusForbidden && !v.says("invalid token") && !v.says("missing client token")
 }
 
 // missing reports whether Vault found nothing to read or to list.
@@ -134,7 +134,7 @@ func (c *call) vaultException(v *vaultError) *kms.Exception {
 // deniedBy turns a 403 into KMS's words for it.
 func (c *call) deniedBy(v *vaultError) *kms.Exception {
 	switch {
-	case v.says("missing client token") || v.noToken:
+	case v.says("missing client token"), v.noToken && c.gateway.tokens.missing(c.ctx):
 		return errMissingToken
 	case v.says("invalid token"):
 		c.gateway.tokens.says.Store(true)

@@ -72,6 +72,7 @@ type Gateway struct {
 	log          *slog.Logger
 	metrics      *metrics
 	macs         *macCoalescer
+	routes       *knownRoutes
 	bodies       *bodies
 }
 
@@ -117,6 +118,7 @@ func New(c Config) (*Gateway, error) {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	g.macs = newMacCoalescer(g.sendMacs)
+	g.routes = newKnownRoutes()
 	g.registerState(c.Registerer)
 	g.bodies = newBodies(c.MaxBody)
 	return g, nil

@@ -233,7 +233,7 @@ func TestAnswersOnTheWire(t *testing.T) {
 	asked := *f.last(t)
 	asked.header = nil // TestCallsAreFoundInVault
 	require.Equal(t, vaultCall{
-		method: "POST", path: "kms/generate-mac/alias/payments/a", token: "t0ken",
+		method: "PATCH", path: "kms/generate-mac/alias/payments/a", token: "t0ken",
 		body: map[string]any{"mac_algorithm": "HMAC_SHA_256", "message": "aGk="},
 		raw:  []byte(`{"mac_algorithm":"HMAC_SHA_256","message":"aGk="}`),
 	}, asked)
@@ -544,9 +544,6 @@ func TestUnauthenticated(t *testing.T) {
 			"EnableKey": `{"KeyId":"k"}`, "DescribeKey": `{"KeyId":"k"}`, "GenerateMac": `{"KeyId":"k","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"}`,
 		} {
 			require.Contains(t, post(g, "/", operation, body, "X-Amz-Security-Token", "").body, kind, "%s: %s", operation, text)
-		}
-		if kind != "AccessDeniedException" {
-			require.Len(t, f.all(), 3, "who has no token is not helped by grants")
 		}
 	}
 }

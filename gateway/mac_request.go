@@ -5,9 +5,11 @@ package gateway
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"vault-plugin-secrets-kms-hmac/kms"
 )
@@ -26,14 +28,43 @@ type macFields struct {
 	} `json:"errors"`
 }
 
+// maxSingly is how many requests are under way at once for the calls that were
+// to share one.
+const maxSingly = 16
+
 // sendMacs makes the request to the mount for one call or for many. In Vault's
-// audit log it bears the id of the first of them.
+// audit log it bears the id of the first of them. A request for many that Vault
+// refuses is made for each by itself: a policy may know the one form only.
 func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
+	answers := g.sendTogether(ctx, group, calls)
+	if len(calls) == 1 || !notThisWay(answers[0].err) {
+		return answers
+	}
+	var allowed atomic.Bool
+	var sending errgroup.Group
+	sending.SetLimit(maxSingly)
+	for i := range calls {
+		sending.Go(func() error {
+			answers[i] = g.macs.sendSafely(group, calls[i:i+1])[0]
+			if !notThisWay(answers[i].err) {
+				allowed.Store(true)
+			}
+			return nil
+		})
+	}
+	_ = sending.Wait()
+	if allowed.Load() {
+		g.goesSingle(&group)
+	}
+	return answers
+}
+
+func (g *Gateway) sendTogether(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
 	g.metrics.shared(len(calls))
 	correlation := calls[0].requestID
 	var fields macFields
-	body, err := g.askForMacs(ctx, group, vaultRequest{
-		method: http.MethodPost, token: group.token, from: calls[0].from, correlation: correlation, body: macRequestBody(group, calls),
+	body, err := g.askForMacs(ctx, group.path(), vaultRequest{
+		token: group.token, from: calls[0].from, correlation: correlation, body: macRequestBody(group, calls),
 	})
 	vaultID := ""
 	if err == nil {
@@ -44,24 +75,6 @@ func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macReque
 		answers[i].correlation, answers[i].vaultID = correlation, vaultID
 	}
 	return answers
-}
-
-// askForMacs sends the request, and again on the path that grants open if no
-// policy allows the first.
-func (g *Gateway) askForMacs(ctx context.Context, group macGroup, r vaultRequest) ([]byte, error) {
-	path := "generate-mac/" + group.key
-	if group.verify {
-		path = "verify-mac/" + group.key
-	}
-	r.path = g.mount + path
-	body, err := g.ask(ctx, r)
-	if forbidden(err) {
-		r.path = g.mount + "granted/" + path
-		if granted, grantedErr := g.ask(ctx, r); !forbidden(grantedErr) {
-			return granted, grantedErr
-		}
-	}
-	return body, err
 }
 
 // answers deals the answer to a request, or its failure, out to its n calls.

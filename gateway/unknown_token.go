@@ -21,7 +21,8 @@ const (
 	// open to those without a token, asks for no policy, and yet looks a token
 	// up if there is one. What auth/token/lookup-self and the like ask for, the
 	// default policy, tokens can lack.
-	whoAmI = "sys/internal/ui/mounts"
+	whoAmI     = "sys/internal/ui/mounts"
+	lookupSelf = "auth/token/lookup-self"
 	// tokenKnownFor is how long an answer is good for. A token that is made or
 	// revoked meanwhile is refused all the same, by the other of two names.
 	tokenKnownFor = 10 * time.Second
@@ -58,20 +59,31 @@ func (t *tokenCheck) unknown(ctx context.Context, token string) bool {
 	if token == "" || t.says.Load() {
 		return false // without a token, it is the proxy's that was refused
 	}
+	return t.refused(ctx, whoAmI, token)
+}
+
+// missing reports whether the server has refused a call because it has no
+// token, and not because of the policies of the one that a Vault Proxy has
+// added: that one may be looked up, by the default policy.
+func (t *tokenCheck) missing(ctx context.Context) bool { return t.refused(ctx, lookupSelf, "") }
+
+// refused reports whether the server refuses a request that it allows to all
+// but those that are looked for.
+func (t *tokenCheck) refused(ctx context.Context, path, token string) bool {
 	sum := sha256.Sum256([]byte(token))
-	unknown, _, _ := t.asking.Do(string(sum[:]), func() (any, error) {
+	refused, _, _ := t.asking.Do(string(sum[:]), func() (any, error) {
 		if a, ok := t.answers.Get(sum); ok && time.Now().Before(a.until) {
 			return a.unknown, nil
 		}
 		// Other calls may wait for this one's answer.
-		status, err := t.vault.statusOnly(context.WithoutCancel(ctx), vaultRequest{method: http.MethodGet, path: whoAmI, token: token})
-		unknown := err == nil && status == http.StatusForbidden
+		status, err := t.vault.statusOnly(context.WithoutCancel(ctx), vaultRequest{method: http.MethodGet, path: path, token: token})
+		refused := err == nil && (status == http.StatusForbidden || status == http.StatusBadRequest && token == "")
 		if err == nil {
-			t.answers.Add(sum, tokenAnswer{unknown, time.Now().Add(tokenKnownFor)})
+			t.answers.Add(sum, tokenAnswer{refused, time.Now().Add(tokenKnownFor)})
 		}
-		return unknown, nil
+		return refused, nil
 	})
-	return unknown.(bool)
+	return refused.(bool)
 }
 
 // statusOnly makes a request of whose answer the status is all that matters.

@@ -64,8 +64,18 @@ func TestUnknownTokenIsNotAsked(t *testing.T) {
 	t.Parallel()
 	f := denying(t, http.StatusForbidden)
 	g := newTestGateway(t, f.URL)
-	post(g, "/", "ListKeys", "{}", "X-Amz-Security-Token", "").requireException(t, 400, "AccessDeniedException", notAllowed)
-	require.Zero(t, f.asked(), "the proxy's token is refused, not the caller's")
+	post(g, "/", "ListKeys", "{}", "X-Amz-Security-Token", "").requireException(t, 400, typeMissingAuthenticationToken, "Missing Authentication Token")
+	require.Zero(t, f.asked())
+	proxy := newFakeVault(t, func(c *vaultCall) (int, string) {
+		if c.path == lookupSelf {
+			return 200, `{}`
+		}
+		return errorsOnly(http.StatusForbidden, "permission denied") // as OpenBao says it
+	})
+	for range 2 {
+		post(newTestGateway(t, proxy.URL), "/", "ListKeys", "{}", "X-Amz-Security-Token", "").requireException(t, 400, "AccessDeniedException", notAllowed)
+	}
+	require.Zero(t, proxy.asked(), "the proxy's token is refused, not the caller's")
 
 	texts := make(chan string, 2)
 	vault := newFakeVault(t, func(*vaultCall) (int, string) { return errorsOnly(http.StatusForbidden, <-texts) })

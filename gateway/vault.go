@@ -125,6 +125,8 @@ type vaultRequest struct {
 var (
 	headerTrue = []string{"true"}
 	headerJSON = []string{"application/json"}
+	// headerPatch is the only type that Vault takes for a PATCH.
+	headerPatch = []string{"application/merge-patch+json"}
 )
 
 // do makes a request and returns the body of the answer. It fails with a
@@ -144,8 +146,8 @@ func (v *Vault) do(ctx context.Context, r vaultRequest) ([]byte, error) {
 	}
 	if response.StatusCode/100 != 2 {
 		failure := newVaultError(response.StatusCode, body)
-		// What a policy refuses is "1 error occurred: ...", be the token the
-		// request's or one that a Vault Proxy has added.
+		// What a policy of Vault's refuses is "1 error occurred: ...". OpenBao
+		// says the same of both: see tokenCheck.missing.
 		failure.noToken = r.token == "" && failure.status == http.StatusForbidden && slices.Equal(failure.texts, []string{"permission denied"})
 		return nil, failure
 	}
@@ -179,6 +181,9 @@ func (v *Vault) request(ctx context.Context, r vaultRequest) *http.Request {
 	}
 	if r.body != nil {
 		header["Content-Type"] = headerJSON
+		if r.method == http.MethodPatch {
+			header["Content-Type"] = headerPatch
+		}
 		request.ContentLength = int64(len(r.body))
 		request.Body = io.NopCloser(bytes.NewReader(r.body))
 		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
