@@ -47,7 +47,12 @@ func (a ARNs) assumedRole(role, entity string) string {
 	if entity == "" {
 		entity = noEntity
 	}
-	return "arn:" + a.Partition + ":sts::" + a.Account + ":assumed-role/" + role + "/" + entity
+	return a.sessions() + role + "/" + entity
+}
+
+// sessions is what the ARNs of sessions begin with.
+func (a ARNs) sessions() string {
+	return "arn:" + a.Partition + ":sts::" + a.Account + ":assumed-role/"
 }
 
 // user returns the ARN of an IAM user.

@@ -31,10 +31,16 @@ func checkPrincipal(text string, bare *kms.Exception) error {
 }
 
 // nativePrincipal returns the native name of a principal: the id of the Vault
-// entity that one of the account's users stands for, else the ARN.
+// entity that one of the account's users, or of its sessions, stands for, else
+// the ARN. A session's entity is the same in whatever role it has logged in.
 func (a ARNs) nativePrincipal(arn string) string {
 	if entity, ok := strings.CutPrefix(arn, a.user("")); ok && entity != "" {
 		return entity
+	}
+	if session, ok := strings.CutPrefix(arn, a.sessions()); ok {
+		if _, entity, ok := strings.Cut(session, "/"); ok && entity != "" {
+			return entity
+		}
 	}
 	return arn
 }

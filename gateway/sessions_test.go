@@ -32,6 +32,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/hashicorp/vault/api"
@@ -699,4 +700,30 @@ func TestAppRoleCallers(t *testing.T) {
 	})
 	require.Equal(t, "AccessDenied", codeOf(err))
 	require.ErrorContains(t, err, "invalid role or secret ID")
+}
+
+// TestGrantsToSessions grants to the ARN that GetCallerIdentity answers.
+func TestGrantsToSessions(t *testing.T) {
+	w := newWorld(t)
+	i := w.instance(t, byJWT, session.RandomKey())
+	require.NoError(t, w.vault.WritePolicy(t.Context(), "grants-only", `path "kms/granted/*" { capabilities = ["update"] }`))
+	w.role(t, "guest", map[string]any{"token_policies": "grants-only"})
+	w.write(t, "kms/keys/payments/k", map[string]any{"key_spec": "HMAC_256"})
+	guest := i.environment(t, i.container("guest", tokenFile(t, w.issuer.token("guest", time.Hour))))
+	who, err := sts.NewFromConfig(guest).GetCallerIdentity(t.Context(), nil)
+	require.NoError(t, err)
+	require.Regexp(t, "assumed-role/guest/[0-9a-f-]{36}$", *who.Arn)
+	_, err = generate(kms.NewFromConfig(guest), "payments/k", []byte("m"))
+	require.Equal(t, "AccessDeniedException", codeOf(err))
+	require.ErrorContains(t, err, "User: "+*who.Arn+" is not authorized")
+
+	root := i.static(aws.Credentials{AccessKeyID: "vault", SecretAccessKey: "vault", SessionToken: w.vault.RootToken})
+	grant := &kms.CreateGrantInput{KeyId: aws.String("payments/k"), GranteePrincipal: who.Arn, Operations: []types.GrantOperation{types.GrantOperationGenerateMac}}
+	_, err = root.CreateGrant(t.Context(), grant)
+	require.NoError(t, err)
+	_, err = generate(kms.NewFromConfig(guest), "payments/k", []byte("m"))
+	require.NoError(t, err)
+	listed, err := root.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: aws.String("payments/k"), GranteePrincipal: who.Arn})
+	require.NoError(t, err)
+	require.Len(t, listed.Grants, 1)
 }
