@@ -208,7 +208,7 @@ func (g *Gateway) assumeRole(r *http.Request, form url.Values, o *outcome) error
 		}
 	}
 	l, err := g.logins.Login(r.Context(), login.Request{
-		Role: role, Credential: form.Get("WebIdentityToken"), Remote: r.RemoteAddr, From: o.trace.from,
+		Role: role, Credential: strings.TrimSpace(form.Get("WebIdentityToken")), Remote: r.RemoteAddr, From: o.trace.from,
 	})
 	if err != nil {
 		o.failLogin(r, err)
