@@ -62,7 +62,10 @@ func TestUnknownToken(t *testing.T) {
 // TestUnknownTokenIsNotAsked: where there is nothing to find out.
 func TestUnknownTokenIsNotAsked(t *testing.T) {
 	t.Parallel()
-	f := denying(t, http.StatusForbidden)
+	f := newFakeVault(t, func(*vaultCall) (int, string) {
+		return errorsOnly(http.StatusForbidden, "1 error occurred:\n\t* permission denied\n\n")
+	})
+	f.whoAmI = http.StatusForbidden
 	g := newTestGateway(t, f.URL)
 	post(g, "/", "ListKeys", "{}", "X-Amz-Security-Token", "").requireException(t, 400, typeMissingAuthenticationToken, "Missing Authentication Token")
 	require.Zero(t, f.asked())
