@@ -6,10 +6,7 @@ terraform {
   }
 }
 
-provider "aws" {
-  skip_requesting_account_id  = true
-  skip_credentials_validation = true
-}
+provider "aws" {}
 
 variable "enabled" {
   type    = bool
