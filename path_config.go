@@ -12,8 +12,9 @@ import (
 
 func (b *backend) pathConfig() []*framework.Path {
 	schema := map[string]*framework.FieldSchema{
-		"pending_window_in_days": field(framework.TypeInt, "The default waiting period of deletions."),
-		"alias_scope":            field(framework.TypeString, "folder or any."),
+		"pending_window_in_days":     field(framework.TypeInt, "The default waiting period of deletions."),
+		"min_pending_window_in_days": field(framework.TypeInt, "The shortest waiting period of deletions."),
+		"alias_scope":                field(framework.TypeString, "folder or any."),
 	}
 	return []*framework.Path{{
 		Pattern:      `config$`,
@@ -22,6 +23,10 @@ func (b *backend) pathConfig() []*framework.Path {
 			"pending_window_in_days": {
 				Type:        framework.TypeInt,
 				Description: "The default waiting period of deletions in days, 7 to 30. 30 unless set.",
+			},
+			"min_pending_window_in_days": {
+				Type:        framework.TypeInt,
+				Description: "The shortest waiting period of deletions in days, 7 to 30: shorter ones are refused. 7 unless set.",
 			},
 			"alias_scope": {
 				Type: framework.TypeString, AllowedValues: []any{keystore.ScopeFolder, keystore.ScopeAny},
@@ -49,8 +54,9 @@ func (b *backend) pathConfig() []*framework.Path {
 
 func settingsResponse(settings keystore.Settings) *logical.Response {
 	return &logical.Response{Data: map[string]any{
-		"pending_window_in_days": settings.PendingWindowInDays,
-		"alias_scope":            settings.AliasScope,
+		"pending_window_in_days":     settings.PendingWindowInDays,
+		"min_pending_window_in_days": settings.MinPendingWindow(),
+		"alias_scope":                settings.AliasScope,
 	}}
 }
 
@@ -67,6 +73,11 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 		if days, ok := d.GetOk("pending_window_in_days"); ok {
 			settings.PendingWindowInDays = days.(int)
 		}
+		if days, ok := d.GetOk("min_pending_window_in_days"); ok {
+			if settings.MinPendingWindowInDays = days.(int); days.(int) == 0 {
+				settings.MinPendingWindowInDays = -1 // no number of days: 0 is for what was never set
+			}
+		}
 		if scope, ok := d.GetOk("alias_scope"); ok {
 			settings.AliasScope = scope.(string)
 		}
@@ -80,6 +91,7 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 const configHelp = `
     $ vault read kms/config
     $ vault write kms/config pending_window_in_days=7
+    $ vault write kms/config min_pending_window_in_days=14
     $ vault write kms/config alias_scope=any
 
 Keep alias_scope at folder where several teams share the mount: a policy sees

@@ -189,6 +189,10 @@ path "kms/verify-mac/*" { capabilities = ["update"] }`, nil)
 		}
 		return err
 	})
+	v.write(t, "config", body{"min_pending_window_in_days": 10})
+	v.tokens["root"] = v.server.RootToken
+	v.kms("root", "ValidationException", "ScheduleKeyDeletion", body{"KeyId": "payments/old", "PendingWindowInDays": 9})
+	v.write(t, "config", body{"min_pending_window_in_days": 7})
 	v.do(t, "DELETE", "keys/payments/old", nil)
 	v.write(t, "schedule-key-deletion/orders/x", body{"pending_window_in_days": 7})
 }
@@ -249,7 +253,7 @@ func TestAuditDocumentation(t *testing.T) {
 			day + " payments/tokens root CreateGrant ok 1", day + " payments/tokens root CreateKey ok 1",
 		},
 		`kms-gateway audit -key payments/ -since 2026-01-01 -by month,key,name,operation audit.log`: {
-			month + " payments/old root CreateKey 1", month + " payments/old root ScheduleKeyDeletion 1",
+			month + " payments/old root CreateKey 1", month + " payments/old root ScheduleKeyDeletion 2",
 			month + " payments/tokens root CreateKey 1", month + " payments/tokens root CreateGrant 1",
 			month + " payments/tokens userpass-checkout GenerateMac 9", month + " payments/tokens userpass-checkout VerifyMac 1",
 			month + " payments/tokens userpass-billing GenerateMac 2", month + " payments/tokens userpass-intruder GenerateMac 5",

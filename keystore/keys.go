@@ -361,14 +361,18 @@ func (st *Store) KeyPolicy(ctx context.Context, s logical.Storage, id string, no
 }
 
 // ScheduleKeyDeletion lets a key cease to exist in so many days; 0 stands for
-// the mount's default.
+// the mount's default. Fewer than the mount's shortest waiting period are
+// refused.
 func (st *Store) ScheduleKeyDeletion(ctx context.Context, s logical.Storage, id string, days int) (*Key, error) {
+	settings, err := st.Settings(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	if days == 0 {
-		settings, err := st.Settings(ctx, s)
-		if err != nil {
-			return nil, err
-		}
 		days = settings.PendingWindowInDays
+	}
+	if shortest := settings.MinPendingWindow(); days < shortest {
+		return nil, kms.Validationf("PendingWindowInDays must be between %d and %d", shortest, kms.MaxPendingWindowDays)
 	}
 	return st.changeKey(ctx, s, "ScheduleKeyDeletion", id, func(r *keyRecord, now time.Time) (bool, error) {
 		r.DeletionDate = now.UTC().AddDate(0, 0, days).Truncate(time.Millisecond)

@@ -18,8 +18,32 @@ const (
 
 // Settings is the stored record of the mount's settings.
 type Settings struct {
-	PendingWindowInDays int    `json:"pending_window_in_days"` // the default waiting period of deletions
-	AliasScope          string `json:"alias_scope"`
+	PendingWindowInDays int `json:"pending_window_in_days"` // the default waiting period of deletions
+	// MinPendingWindowInDays is the shortest waiting period; 0 is KMS's own.
+	MinPendingWindowInDays int    `json:"min_pending_window_in_days,omitempty"`
+	AliasScope             string `json:"alias_scope"`
+}
+
+// MinPendingWindow returns the shortest waiting period of deletions in days.
+func (s Settings) MinPendingWindow() int {
+	return max(s.MinPendingWindowInDays, kms.MinPendingWindowDays)
+}
+
+// validate refuses settings that make no sense.
+func (s Settings) validate() error {
+	if err := kms.CheckPendingWindow(s.PendingWindowInDays); err != nil {
+		return err
+	}
+	if shortest := s.MinPendingWindowInDays; shortest != 0 && kms.CheckPendingWindow(shortest) != nil {
+		return kms.Validationf("min_pending_window_in_days must be between %d and %d", kms.MinPendingWindowDays, kms.MaxPendingWindowDays)
+	}
+	if s.PendingWindowInDays < s.MinPendingWindow() {
+		return kms.Validationf("pending_window_in_days, which is %d, must not be less than min_pending_window_in_days, which is %d", s.PendingWindowInDays, s.MinPendingWindow())
+	}
+	if s.AliasScope != ScopeFolder && s.AliasScope != ScopeAny {
+		return kms.Validationf("alias_scope must be %s or %s", ScopeFolder, ScopeAny)
+	}
+	return nil
 }
 
 // Settings returns the mount's settings, defaults where nothing is stored.
@@ -64,11 +88,8 @@ func (st *Store) ChangeSettings(ctx context.Context, s logical.Storage, change f
 		return settings, err
 	}
 	change(&settings)
-	if err := kms.CheckPendingWindow(settings.PendingWindowInDays); err != nil {
+	if err := settings.validate(); err != nil {
 		return settings, err
-	}
-	if settings.AliasScope != ScopeFolder && settings.AliasScope != ScopeAny {
-		return settings, kms.Validationf("alias_scope must be %s or %s", ScopeFolder, ScopeAny)
 	}
 	if err := w.put(settingsKey, settings); err != nil {
 		return settings, err
