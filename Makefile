@@ -94,6 +94,11 @@ CHAOS ?= -length 5m
 chaos: vault ## Break a cluster of three while clients use it, into docs/reliability.md.
 	$(GO) run ./chaos -write docs $(CHAOS)
 
+SOAK ?= 1h
+.PHONY: soak
+soak: vault ## Load without faults for SOAK (1h): does anything grow? Into docs/soak.svg.
+	$(GO) run ./chaos -soak -length $(SOAK) -write docs
+
 .PHONY: mutants
 mutants: vault ## Show that make chaos finds what is wrong with each of chaos/mutants.
 	@mkdir -p dist

@@ -61,6 +61,7 @@ type plan struct {
 	client int
 	nodes  int
 	count  int
+	wrap   int // generations after which names come again, if set
 }
 
 func newPlan(seed uint64, client, nodes int) *plan {
@@ -72,10 +73,14 @@ func newPlan(seed uint64, client, nodes int) *plan {
 func (p *plan) next() decision {
 	r := p.rng
 	kind := pick(r)
+	count := p.count
+	if p.wrap > 0 {
+		count %= p.wrap * operationsPerGeneration
+	}
 	d := decision{
 		family: kind.family, kind: kind.kind,
-		generation: p.count / operationsPerGeneration,
-		name:       fmt.Sprintf("new/%d/%d-%d", p.count/operationsPerGeneration, p.client, p.count),
+		generation: count / operationsPerGeneration,
+		name:       fmt.Sprintf("new/%d/%d-%d", count/operationsPerGeneration, p.client, count),
 		node:       r.IntN(p.nodes),
 		short:      r.IntN(25) == 0,
 		text:       fmt.Sprint(r.IntN(1000)),

@@ -19,6 +19,9 @@ const never = math.MaxInt64
 type history struct {
 	began time.Time
 
+	// forgetful: only MACs are compared, nothing is kept to be checked.
+	forgetful bool
+
 	mu         sync.Mutex
 	operations map[entity][]porcupine.Operation
 	macs       map[macOf]string // the first answer
@@ -47,6 +50,9 @@ func (h *history) now() int64 { return int64(time.Since(h.began)) }
 
 // add adds one operation on one thing.
 func (h *history) add(client int, e entity, in, out any, call, end int64) {
+	if h.forgetful {
+		return
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.operations[e] = append(h.operations[e], porcupine.Operation{

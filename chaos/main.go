@@ -37,6 +37,7 @@ func main() {
 func command(ctx context.Context) error {
 	o := options{out: os.Stdout}
 	var faults, write, plugin string
+	var soakOnly bool
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "repeat the decisions of the run with this seed")
 	flag.DurationVar(&o.length, "length", 3*time.Minute, "how long there are faults")
 	flag.IntVar(&o.clients, "clients", 8, "number of clients")
@@ -44,6 +45,7 @@ func command(ctx context.Context) error {
 	flag.StringVar(&faults, "faults", "", "only these faults, separated by commas: "+strings.Join(faultNames(), ", "))
 	flag.BoolVar(&o.namespaces, "network", true, "as root, run the nodes in network namespaces and cut links")
 	flag.StringVar(&plugin, "plugin", "", "path of the engine's program; built from this checkout if empty")
+	flag.BoolVar(&soakOnly, "soak", false, "no faults: one server and an endpoint, and whether memory, descriptors and goroutines grow")
 	flag.StringVar(&write, "write", "", "folder to write the figures to, as reliability.json and into reliability.md")
 	flag.Parse()
 	if faults != "" {
@@ -55,6 +57,9 @@ func command(ctx context.Context) error {
 		if o.plugin, err = testvault.Engine(ctx, kmshmac.Version); err != nil {
 			return err
 		}
+	}
+	if soakOnly {
+		return soak(ctx, o, write)
 	}
 	r, err := execute(ctx, o)
 	if err != nil {

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
+)
+
+// soakGenerations is how many generations of keys there are in a soak. Then the
+// clients begin again with the first: what grows is not the number of keys.
+const soakGenerations = 10
+
+// sample is what the processes take at one moment. Linux tells it.
+type sample struct {
+	at     time.Duration
+	values map[string]float64 // by curve
+}
+
+// curves are what is sampled, and in which unit.
+var curves = []struct{ name, unit string }{
+	{"plugin memory", "MiB"}, {"plugin descriptors", ""}, {"plugin threads", ""},
+	{"endpoint memory", "MiB"}, {"endpoint descriptors", ""}, {"endpoint goroutines", ""},
+	{"Vault memory", "MiB"}, {"Vault descriptors", ""}, {"Vault goroutines", ""},
+}
+
+// soak runs one server and an endpoint under load without faults, and looks
+// whether anything grows.
+func soak(ctx context.Context, o options, dir string) error {
+	c := &chaos{options: o, h: newHistory(), tally: newTally(o.clients), shared: newKnowledge()}
+	c.h.forgetful = true
+	cluster, err := testvault.StartCluster(ctx, testvault.Config{Plugins: []testvault.Plugin{o.plugin}}, 1)
+	if err != nil {
+		return err
+	}
+	defer cluster.Stop()
+	c.cluster = cluster
+	if err := c.prepare(ctx); err != nil {
+		return err
+	}
+	endpoint, err := startEndpoint(ctx, cluster.Nodes[0])
+	if err != nil {
+		return err
+	}
+	defer endpoint.process.Stop()
+
+	var stopped atomic.Bool
+	var wg sync.WaitGroup
+	for id := range o.clients {
+		wg.Go(func() {
+			plan := newPlan(o.seed, id, 1)
+			plan.wrap = soakGenerations
+			c.client(id).run(ctx, plan, o.pause, &stopped)
+		})
+	}
+	var calls, failed atomic.Int64
+	for range 2 {
+		wg.Go(func() {
+			for !stopped.Load() && ctx.Err() == nil {
+				if endpoint.call(ctx, c.tokens.owner) != nil {
+					failed.Add(1)
+				}
+				calls.Add(1)
+				time.Sleep(o.pause)
+			}
+		})
+	}
+	var samples []sample
+	began := time.Now()
+	every := max(time.Second, o.length/200)
+	for time.Since(began) < o.length && ctx.Err() == nil {
+		s, err := c.sample(ctx, endpoint)
+		if err != nil {
+			stopped.Store(true)
+			wg.Wait()
+			return err
+		}
+		s.at = time.Since(began)
+		samples = append(samples, s)
+		wait(ctx, every)
+	}
+	stopped.Store(true)
+	wg.Wait()
+	summary := fmt.Sprintf("%s, %d clients of Vault with %d operations, 2 of the endpoint with %d calls (%d failed)",
+		o.length, o.clients, c.tally.begun, calls.Load(), failed.Load())
+	fmt.Fprintln(o.out, "soak:", summary)
+	table, grew := judge(samples)
+	fmt.Fprint(o.out, table)
+	if dir != "" {
+		err = errors.Join(
+			os.WriteFile(filepath.Join(dir, "soak.svg"), []byte(plot(samples, summary)), 0o644),
+			os.WriteFile(filepath.Join(dir, "soak.md"), []byte("<!-- written by make soak -->\n\n"+summary+"\n\n"+table), 0o644))
+	}
+	if len(grew) > 0 {
+		err = errors.Join(err, fmt.Errorf("these grew: %s", strings.Join(grew, ", ")))
+	}
+	if n := len(c.h.wrong); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d wrong answers, the first: %s", n, c.h.wrong[0]))
+	}
+	return err
+}
+
+// endpoint is a kms-gateway before the server.
+type endpoint struct {
+	process *testvault.Process
+	url     string
+	metrics string
+}
+
+func startEndpoint(ctx context.Context, vault *testvault.Server) (*endpoint, error) {
+	program, err := testvault.Build(ctx, testvault.GatewayPackage)
+	if err != nil {
+		return nil, err
+	}
+	listen, err := testvault.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := testvault.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, "-listen", listen, "-metrics-listen", metrics, "-mount", mountPath, "-log-level", "error")
+	cmd.Env = vault.Env("")
+	process, err := testvault.StartProcess(cmd)
+	if err != nil {
+		return nil, err
+	}
+	e := &endpoint{process: process, url: "http://" + listen, metrics: "http://" + metrics + "/metrics"}
+	for range 600 {
+		if _, err = e.goroutines(ctx); err == nil {
+			return e, nil
+		}
+		wait(ctx, 50*time.Millisecond)
+	}
+	process.Stop()
+	return nil, err
+}
+
+// call makes a MAC through the endpoint.
+func (e *endpoint) call(ctx context.Context, token string) error {
+	body := fmt.Sprintf(`{"KeyId":%q,"Message":%q,"MacAlgorithm":"HMAC_SHA_256"}`, anchorName(0), b64("message"))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header = http.Header{
+		"Content-Type":         {"application/x-amz-json-1.1"},
+		"X-Amz-Target":         {"TrentService.GenerateMac"},
+		"X-Amz-Security-Token": {token},
+		"Authorization":        {"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261122/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"},
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// goroutines asks the endpoint's metrics.
+func (e *endpoint) goroutines(ctx context.Context) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.metrics, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			return strconv.ParseFloat(text, 64)
+		}
+	}
+	return 0, errors.New("the endpoint does not count its goroutines")
+}
+
+// sample looks at the three processes.
+func (c *chaos) sample(ctx context.Context, e *endpoint) (sample, error) {
+	vault := c.cluster.Nodes[0]
+	plugins, err := children(ctx, vault.Pid())
+	if err != nil || len(plugins) != 1 {
+		return sample{}, fmt.Errorf("Vault has the children %v, %w", plugins, err)
+	}
+	s := sample{values: map[string]float64{}}
+	for name, pid := range map[string]int{"plugin": plugins[0], "endpoint": e.process.Pid(), "Vault": vault.Pid()} {
+		memory, threads, err := processStatus(pid)
+		if err != nil {
+			return s, err
+		}
+		descriptors, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if err != nil {
+			return s, err
+		}
+		s.values[name+" memory"], s.values[name+" descriptors"], s.values[name+" threads"] = memory, float64(len(descriptors)), threads
+	}
+	if s.values["endpoint goroutines"], err = e.goroutines(ctx); err != nil {
+		return s, err
+	}
+	s.values["Vault goroutines"], err = vaultGoroutines(ctx, vault.Client())
+	return s, err
+}
+
+// processStatus returns the resident memory of a process in MiB, and its
+// threads.
+func processStatus(pid int) (memory, threads float64, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range bytes.Lines(status) {
+		fields := strings.Fields(string(line))
+		if len(fields) < 2 {
+			continue
+		}
+		value, _ := strconv.ParseFloat(fields[1], 64)
+		switch fields[0] {
+		case "VmRSS:":
+			memory = value / 1024
+		case "Threads:":
+			threads = value
+		}
+	}
+	return memory, threads, nil
+}
+
+func vaultGoroutines(ctx context.Context, client *api.Client) (float64, error) {
+	secret, err := client.Logical().ReadRawWithContext(ctx, "sys/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer secret.Body.Close()
+	var metrics struct {
+		Gauges []struct {
+			Name  string
+			Value float64
+		}
+	}
+	if err := json.NewDecoder(secret.Body).Decode(&metrics); err != nil {
+		return 0, err
+	}
+	for _, gauge := range metrics.Gauges {
+		if strings.HasSuffix(gauge.Name, "runtime.num_goroutines") {
+			return gauge.Value, nil
+		}
+	}
+	return 0, errors.New("Vault does not count its goroutines")
+}
+
+// judge compares the last quarter of a soak with the second one: by then all
+// caches are as full as they get, since the keys begin again. A tenth more, and
+// a little, is taken for noise.
+func judge(samples []sample) (table string, grew []string) {
+	quarter := len(samples) / 4
+	mean := func(part []sample, name string) float64 {
+		sum := 0.0
+		for _, s := range part {
+			sum += s.values[name]
+		}
+		return sum / float64(max(1, len(part)))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "| mean | second quarter | last quarter |\n| :-- | --: | --: |\n")
+	for _, curve := range curves {
+		second, last := mean(samples[quarter:2*quarter], curve.name), mean(samples[len(samples)-quarter:], curve.name)
+		fmt.Fprintf(&b, "| %s | %.1f %s | %.1f %s |\n", curve.name, second, curve.unit, last, curve.unit)
+		// Vault's own memory holds its raft log; that of others is theirs.
+		if curve.name != "Vault memory" && last > 1.1*second+8 {
+			grew = append(grew, curve.name)
+		}
+	}
+	return b.String(), grew
+}
+
+// plot draws each curve in a strip of its own, from zero up.
+func plot(samples []sample, title string) string {
+	const left, width, strip, gap = 170, 560, 44, 10
+	height := 40 + len(curves)*(strip+gap)
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 %d" font-family="sans-serif" font-size="12">`+"\n", height)
+	fmt.Fprintf(&b, `<rect width="800" height="%d" fill="#ffffff"/><text x="400" y="20" text-anchor="middle">%s</text>`+"\n", height, title)
+	for i, curve := range curves {
+		top := 34 + i*(strip+gap)
+		most := 1.0
+		for _, s := range samples {
+			most = max(most, s.values[curve.name])
+		}
+		var points []string
+		for n, s := range samples {
+			points = append(points, fmt.Sprintf("%.1f,%.1f", left+float64(n)*width/float64(max(1, len(samples)-1)), float64(top+strip)-strip*s.values[curve.name]/most))
+		}
+		fmt.Fprintf(&b, `<path d="M%d %dH%d" stroke="#999999"/><text x="160" y="%d" text-anchor="end">%s</text><text x="738" y="%d">%.0f %s</text>`+"\n",
+			left, top+strip, left+width, top+strip/2+4, curve.name, top+10, most, curve.unit)
+		fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#0072b2" stroke-width="1.5"/>`+"\n", strings.Join(points, " "))
+	}
+	b.WriteString("</svg>\n")
+	return b.String()
+}
