@@ -33,6 +33,13 @@ type backend struct {
 	// now is the only source of time.
 	now func() time.Time
 
+	// storage is the mount's, for what is not part of a request; nil if Vault
+	// only asks for the version.
+	storage logical.Storage
+
+	// spawn runs work beside the requests.
+	spawn func(work func())
+
 	// generateRSAKey makes the keys that wrap imported key material.
 	generateRSAKey keystore.GenerateRSAKey
 }
@@ -53,12 +60,13 @@ func FactoryAt(now func() time.Time) logical.Factory {
 		if err := b.Setup(ctx, conf); err != nil {
 			return nil, err
 		}
+		b.storage = conf.StorageView
 		return b, nil
 	}
 }
 
 func newBackend() *backend {
-	b := &backend{now: time.Now, generateRSAKey: cryptoutil.GenerateRSAKey}
+	b := &backend{now: time.Now, spawn: func(work func()) { go work() }, generateRSAKey: cryptoutil.GenerateRSAKey}
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
@@ -83,12 +91,14 @@ func newBackend() *backend {
 		),
 		Invalidate:   func(_ context.Context, storageKey string) { b.store.Invalidate(storageKey) },
 		PeriodicFunc: b.periodic,
+		Clean:        b.clean,
 	}
 	b.store = keystore.New(keystore.Options{
-		Now:    func() time.Time { return b.now() },
-		System: b.System,
-		Random: b.GetRandomReader,
-		Warn:   func(message string, args ...any) { b.Logger().Warn(message, args...) },
+		Now:        func() time.Time { return b.now() },
+		System:     b.System,
+		Random:     b.GetRandomReader,
+		Background: b.background,
+		Warn:       func(message string, args ...any) { b.Logger().Warn(message, args...) },
 		GenerateRSAKey: func(random io.Reader, bits int) (*rsa.PrivateKey, error) {
 			return b.generateRSAKey(random, bits)
 		},
@@ -196,6 +206,29 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		return nil
 	}
 	return b.store.Tidy(ctx, req.Storage)
+}
+
+// background runs work that is not part of a request, if this node can write.
+func (b *backend) background(work func(ctx context.Context, s logical.Storage)) {
+	b.spawn(func() {
+		defer func() {
+			if r := recover(); r != nil {
+				b.Logger().Error("work beside the requests panicked, please report this", "stack", string(debug.Stack()))
+			}
+		}()
+		if b.storage != nil && b.WriteSafeReplicationState() {
+			work(context.Background(), b.storage)
+		}
+	})
+}
+
+// clean is called by Vault when the mount ends on this node: when it is reloaded
+// or unmounted, when the node steps down or is sealed. The node's storage can
+// still be written then.
+func (b *backend) clean(ctx context.Context) {
+	if b.storage != nil && b.WriteSafeReplicationState() {
+		b.store.Close(ctx, b.storage)
+	}
 }
 
 const backendHelp = `

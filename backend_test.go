@@ -73,6 +73,7 @@ func openMount(t testing.TB, storage *logical.InmemStorage, c *clock, noCache bo
 	m := &mount{b: b.(*backend), storage: storage, clock: c, noCache: noCache}
 	m.b.now = c.now
 	m.b.generateRSAKey = sharedRSAKey
+	m.b.spawn = func(func()) {} // tests that are about it set their own
 	return m
 }
 

@@ -54,6 +54,7 @@ func newHotMount(t testing.TB) (*mount, *countingStorage, *detachableSystem) {
 	require.NoError(t, err)
 	m := &mount{b: b.(*backend), storage: storage, clock: newClock()}
 	m.b.now = m.clock.now
+	m.b.spawn = func(func()) {}
 	createKey(t, m, "team/old")
 	createKey(t, m, "team/new")
 	write(t, m, "aliases/team/current", fields{"target_key_id": "team/old"})
@@ -126,6 +127,7 @@ func (m *mount) otherWith(t testing.TB, system logical.SystemView) *mount {
 	require.NoError(t, err)
 	other := &mount{b: b.(*backend), storage: m.storage, clock: m.clock}
 	other.b.now = m.clock.now
+	other.b.spawn = func(func()) {}
 	return other
 }
 

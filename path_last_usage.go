@@ -22,10 +22,11 @@ func (b *backend) pathLastUsage() []*framework.Path {
 				Callback: b.pathLastUsageRead,
 				Summary:  "Tell when a key was last used (GetKeyLastUsage).",
 				Responses: responds(200, "OK", map[string]*framework.FieldSchema{
-					"key_id":              field(framework.TypeString, "The key's id."),
-					"key_creation_date":   field(framework.TypeTime, "When the key was created."),
-					"tracking_start_date": field(framework.TypeTime, "Since when uses are recorded: the key's creation."),
-					"key_last_usage":      optional(framework.TypeMap, "The last successful use: operation, timestamp. Absent if there was none."),
+					"key_id":                  field(framework.TypeString, "The key's id."),
+					"key_creation_date":       field(framework.TypeTime, "When the key was created."),
+					"tracking_start_date":     field(framework.TypeTime, "Since when uses are recorded: the key's creation."),
+					"key_last_usage":          optional(framework.TypeMap, "The last successful use: operation, timestamp. Absent if there was none."),
+					"later_use_missing_until": optional(framework.TypeTime, "A later use than this one may be missing, if it was before this time and its node crashed then. Absent if none can be missing."),
 				}),
 			},
 		},
@@ -48,6 +49,9 @@ func (b *backend) pathLastUsageRead(ctx context.Context, req *logical.Request, d
 	if !use.Never() {
 		data["key_last_usage"] = lastUseData(use)
 	}
+	if !use.MissingUntil.IsZero() {
+		data["later_use_missing_until"] = formatTime(use.MissingUntil)
+	}
 	return &logical.Response{Data: data}, nil
 }
 
@@ -58,10 +62,11 @@ func lastUseData(use keystore.LastUse) map[string]any {
 
 const lastUsageHelp = `
 Answers the last successful GenerateMac or VerifyMac with the key. Uses are kept
-in memory, because a MAC never writes to storage, and stored every five minutes:
-on the node that made the MAC the answer is exact, after a crash or on another
-node it may be five minutes old. Vault Enterprise's performance standbys cannot
-write, so uses on them are known to them only.
+in memory, because a MAC never waits for storage. The first use in an hour is
+stored at once, others every five minutes, and what is left when the mount is
+reloaded or its node steps down. A node that crashes may take a use along; then
+later_use_missing_until says before when it must have been. Vault Enterprise's
+performance standbys cannot write, so uses on them are known to them only.
 
     $ vault read kms/get-key-last-usage/payments/tokens
 `

@@ -193,8 +193,8 @@ func answerAsRecorded(t *testing.T, m *mount, recorded string) any {
 	if resp == nil {
 		return nil
 	}
-	if path == "config" {
-		delete(resp.Data, "min_pending_window_in_days") // which 0.1.0 did not have
+	for _, added := range []string{"min_pending_window_in_days", "later_use_missing_until"} {
+		delete(resp.Data, added) // which 0.1.0 did not answer
 	}
 	return resp.Data
 }

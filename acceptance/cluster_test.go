@@ -93,7 +93,29 @@ func TestFailover(t *testing.T) {
 	if !again {
 		t.Error("no node was active twice, so this has shown nothing about what a node remembers")
 	}
+	lastUseSurvives(t, cluster)
 	givenUp(t, cluster)
+}
+
+// lastUseSurvives steps down between a use that is not the first, so that it is
+// not stored at once, and the question when the key was used.
+func lastUseSurvives(t *testing.T, cluster *testvault.Cluster) {
+	t.Helper()
+	active, err := cluster.Active(t.Context())
+	must(t, err)
+	m := mount{active, "kms", active.RootToken}
+	m.newKey(t, "used/key", hmac256)
+	m.mac(t, "used/key", hmac256, []byte("m"))
+	first := m.read(t, "get-key-last-usage/used/key")["key_last_usage"].(body)["timestamp"]
+	eventually(t, "time to pass", func() bool {
+		m.mac(t, "used/key", hmac256, []byte("m"))
+		return m.read(t, "get-key-last-usage/used/key")["key_last_usage"].(body)["timestamp"] != first
+	})
+	last := m.read(t, "get-key-last-usage/used/key")["key_last_usage"].(body)["timestamp"]
+	m.server = stepDown(t, cluster)
+	if got := m.read(t, "get-key-last-usage/used/key"); got["key_last_usage"].(body)["timestamp"] != last {
+		t.Errorf("a use at %v is %v on the next node", last, got)
+	}
 }
 
 func stepDown(t *testing.T, cluster *testvault.Cluster) *testvault.Server {

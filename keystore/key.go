@@ -113,6 +113,7 @@ func (r *keyRecord) due() time.Time {
 // that.
 type Key struct {
 	*Metadata
+	store  *Store
 	record *keyRecord
 	mac    *kms.MacKey // nil without key material
 	usage  *usage      // the one part that changes; it outlives the snapshot
@@ -142,5 +143,10 @@ func (k *Key) AppendMac(dst, message []byte) []byte { return k.mac.Append(dst, m
 // key must be enabled.
 func (k *Key) VerifyMac(message, mac []byte) bool { return k.mac.Verify(message, mac) }
 
-// Used records a successful GenerateMac or VerifyMac, in memory only.
-func (k *Key) Used(operation string, now time.Time) { k.usage.record(operation, now) }
+// Used records a successful GenerateMac or VerifyMac, in memory. The first one
+// after long disuse is stored at once, beside the requests.
+func (k *Key) Used(operation string, now time.Time) {
+	if k.usage.record(operation, now) {
+		k.store.storeUseAtOnce(k.ID)
+	}
+}

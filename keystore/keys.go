@@ -83,7 +83,7 @@ func (st *Store) loadKey(ctx context.Context, s logical.Storage, id string) (*Ke
 }
 
 func (st *Store) publishKey(r *keyRecord) *Key {
-	k := &Key{Metadata: &r.Metadata, record: r, usage: st.usages.of(r.ID)}
+	k := &Key{Metadata: &r.Metadata, store: st, record: r, usage: st.usages.of(r.ID, st.now())}
 	if len(r.Material) > 0 {
 		k.mac = kms.NewMacKey(r.Spec, r.Material)
 	}

@@ -5,7 +5,6 @@ package keystore
 import (
 	"context"
 	"hash/fnv"
-	"maps"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -17,29 +16,54 @@ import (
 // Last use is collected in memory, because a MAC must not write, and flushed
 // by the periodic function. A flush writes only the shards that changed: a key
 // used all the time costs a write an interval, however many MACs it made.
+//
+// What a crash may lose is then the last minutes of a key in steady use, which
+// nobody takes for unused. The first use of a key after long disuse counts for
+// more: it is stored at once, beside the requests.
 const (
 	generateMac = "GenerateMac"
 	verifyMac   = "VerifyMac"
 
 	usageShards        = 1024
 	usageFlushInterval = 5 * time.Minute
+
+	// disuse is how long after the last use that is stored another use is
+	// stored at once.
+	disuse = time.Hour
+
+	// lastFlushLimit is how long the flush of a mount that ends may take. All
+	// mounts of the plugin wait for it.
+	lastFlushLimit = 2 * time.Second
 )
 
 // usage is the last successful use of a key on this node: milliseconds since
 // the epoch, doubled, plus one for VerifyMac; 0 for none. One word, so that
 // recording it takes one atomic store.
-type usage struct{ packed atomic.Int64 }
+type usage struct {
+	packed atomic.Int64
+	stored atomic.Int64 // what storage has
+	hurry  atomic.Bool  // to be stored at once, and not stored since
+}
 
-func (u *usage) record(operation string, now time.Time) {
+// record records a use. urgent reports whether it is to be stored at once.
+func (u *usage) record(operation string, now time.Time) (urgent bool) {
 	packed := now.UnixMilli() * 2
 	if operation == verifyMac {
 		packed++
 	}
 	u.packed.Store(packed)
+	return packed-u.stored.Load() > 2*disuse.Milliseconds() && u.hurry.CompareAndSwap(false, true)
 }
 
 // LastUse is the last successful use of a key that is known.
-type LastUse struct{ packed int64 }
+type LastUse struct {
+	packed int64
+
+	// MissingUntil is, if a later use may be missing, before when it must have
+	// been: what a node saw that crashed before it stored it. Zero if none can
+	// be missing.
+	MissingUntil time.Time
+}
 
 // Never reports whether no use is known.
 func (u LastUse) Never() bool { return u.packed == 0 }
@@ -64,20 +88,35 @@ type usageShard struct {
 type usageTable struct {
 	byKey sync.Map // of key id to *usage
 
-	// flushing guards what follows.
+	// since is when this node first looked at a key. It knows of all uses after
+	// that but those on nodes that cannot write.
+	since atomic.Pointer[time.Time]
+
+	// flushing serializes the writers of shards.
 	flushing sync.Mutex
-	flushed  map[string]int64 // what the last flush found, by key id
-	next     time.Time        // when to flush again
+	next     time.Time // when to flush again; guarded by flushing
+
+	urgentMu sync.Mutex
+	urgent   []string // ids of keys whose use is to be stored at once
+	storing  bool     // whether somebody is at it
 }
 
-func newUsageTable() *usageTable { return &usageTable{flushed: map[string]int64{}} }
-
-func (t *usageTable) of(keyID string) *usage {
+// of returns the usage of a key that is looked at.
+func (t *usageTable) of(keyID string, now time.Time) *usage {
+	t.begin(now)
 	if u, ok := t.byKey.Load(keyID); ok {
 		return u.(*usage)
 	}
 	u, _ := t.byKey.LoadOrStore(keyID, &usage{})
 	return u.(*usage)
+}
+
+// begin returns since, which is now if it was not known.
+func (t *usageTable) begin(now time.Time) time.Time {
+	if t.since.Load() == nil {
+		t.since.CompareAndSwap(nil, &now)
+	}
+	return *t.since.Load()
 }
 
 // peek is of for those who only read: it leaves nothing behind.
@@ -89,21 +128,64 @@ func (t *usageTable) peek(keyID string) *usage {
 }
 
 // LastUse returns the last known use of a key: what this node saw, or else what
-// a flush has stored, up to usageFlushInterval old.
+// is stored.
 func (st *Store) LastUse(ctx context.Context, s logical.Storage, k *Key) (LastUse, error) {
 	created := k.CreationDate.UnixMilli()
 	if packed := k.usage.packed.Load(); packed != 0 && packed/2 >= created {
-		return LastUse{packed}, nil
+		return LastUse{packed: packed}, nil
 	}
+	use := LastUse{MissingUntil: st.usages.begin(st.now())}
 	shard, err := st.usageShard(ctx, s, usageShardKey(k.ID))
-	if err != nil || shard == nil {
-		return LastUse{}, err
+	if err != nil {
+		return use, err
 	}
-	packed := shard.LastUsed[k.ID]
-	if packed/2 < created {
-		return LastUse{}, nil // of an earlier key with this id
+	if shard != nil && shard.LastUsed[k.ID]/2 >= created { // else of an earlier key with this id
+		use.packed = shard.LastUsed[k.ID]
 	}
-	return LastUse{packed}, nil
+	// A use that is missing came soon after the one that is stored, or it would
+	// have been stored at once.
+	if stored := use.Time().Add(disuse + usageFlushInterval); !use.Never() && stored.Before(use.MissingUntil) {
+		use.MissingUntil = stored
+	}
+	if !use.MissingUntil.After(k.CreationDate) || !use.MissingUntil.After(use.Time()) {
+		use.MissingUntil = time.Time{}
+	}
+	return use, nil
+}
+
+// storeUseAtOnce sees to it that a key's last use is stored, beside the
+// requests.
+func (st *Store) storeUseAtOnce(keyID string) {
+	t := st.usages
+	t.urgentMu.Lock()
+	defer t.urgentMu.Unlock()
+	t.urgent = append(t.urgent, keyID)
+	if !t.storing {
+		t.storing = true
+		st.background(st.storeUrgentUses)
+	}
+}
+
+// storeUrgentUses stores urgent uses until there are none. While it stores some,
+// others gather, which it then stores together.
+func (st *Store) storeUrgentUses(ctx context.Context, s logical.Storage) {
+	t := st.usages
+	for {
+		t.urgentMu.Lock()
+		ids := t.urgent
+		t.urgent = nil
+		t.storing = len(ids) > 0
+		t.urgentMu.Unlock()
+		if len(ids) == 0 {
+			return
+		}
+		t.flushing.Lock()
+		err := st.storeUses(ctx, s, ids, disuse)
+		t.flushing.Unlock()
+		if err != nil {
+			st.warn("last uses could not be stored at once, the next flush will", "error", err)
+		}
+	}
 }
 
 // flushUsages stores the uses since the last flush, if it is time to.
@@ -115,34 +197,63 @@ func (st *Store) flushUsages(ctx context.Context, s logical.Storage, now time.Ti
 		return nil
 	}
 	t.next = now.Add(usageFlushInterval)
+	return st.storeAllUses(ctx, s)
+}
 
-	changed := map[string]map[string]int64{} // by shard and key id
-	t.byKey.Range(func(id, u any) bool {
-		keyID, packed := id.(string), u.(*usage).packed.Load()
-		if packed != t.flushed[keyID] {
-			shard := usageShardKey(keyID)
-			if changed[shard] == nil {
-				changed[shard] = map[string]int64{}
-			}
-			changed[shard][keyID] = packed
+// Close stores what it can of the uses that are not stored yet, in two seconds
+// at most, before the mount ends on this node: at a reload, a step-down or when
+// Vault is sealed. The node must be one that can write.
+func (st *Store) Close(ctx context.Context, s logical.Storage) {
+	done := make(chan error, 1)
+	go func() {
+		st.usages.flushing.Lock()
+		defer st.usages.flushing.Unlock()
+		done <- st.storeAllUses(ctx, s)
+	}()
+	limit := time.NewTimer(lastFlushLimit)
+	defer limit.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			st.warn("last uses could not be stored at the end", "error", err)
+		}
+	case <-limit.C:
+		st.warn("not all last uses could be stored at the end")
+	}
+}
+
+func (st *Store) storeAllUses(ctx context.Context, s logical.Storage) error {
+	var ids []string
+	st.usages.byKey.Range(func(id, u any) bool {
+		if u := u.(*usage); u.packed.Load() > u.stored.Load() {
+			ids = append(ids, id.(string))
 		}
 		return true
 	})
+	return st.storeUses(ctx, s, ids, 0)
+}
+
+// storeUses stores the last uses of keys, where storage has none, or an older
+// one by more than the interval. The caller holds flushing.
+func (st *Store) storeUses(ctx context.Context, s logical.Storage, keyIDs []string, older time.Duration) error {
+	shards := map[string][]string{}
+	for _, id := range keyIDs {
+		shards[usageShardKey(id)] = append(shards[usageShardKey(id)], id)
+	}
 	_, w, err := st.begin(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer w.end()
-	for shard, uses := range changed {
-		if err := w.mergeUses(shard, uses); err != nil {
+	for shard, ids := range shards {
+		if err := w.mergeUses(shard, ids, older); err != nil {
 			return err
 		}
-		maps.Copy(t.flushed, uses)
 	}
 	return nil
 }
 
-func (w *write) mergeUses(storageKey string, uses map[string]int64) error {
+func (w *write) mergeUses(storageKey string, keyIDs []string, older time.Duration) error {
 	shard, err := load[usageShard](w.ctx, w.s, storageKey)
 	if err != nil {
 		return err
@@ -150,10 +261,29 @@ func (w *write) mergeUses(storageKey string, uses map[string]int64) error {
 	if shard == nil || shard.LastUsed == nil {
 		shard = &usageShard{LastUsed: map[string]int64{}}
 	}
-	for id, packed := range uses {
-		shard.LastUsed[id] = max(shard.LastUsed[id], packed)
+	changed, merged := false, map[*usage]int64{}
+	for _, id := range keyIDs {
+		entry, ok := w.st.usages.byKey.Load(id)
+		if !ok {
+			continue // the key has been deleted meanwhile
+		}
+		u := entry.(*usage)
+		packed := u.packed.Load()
+		if packed-shard.LastUsed[id] > 2*older.Milliseconds() {
+			shard.LastUsed[id], changed = packed, true
+		}
+		merged[u] = shard.LastUsed[id]
 	}
-	return w.put(storageKey, shard)
+	if changed {
+		if err := w.put(storageKey, shard); err != nil {
+			return err
+		}
+	}
+	for u, packed := range merged {
+		u.stored.Store(packed)
+		u.hurry.Store(false)
+	}
+	return nil
 }
 
 // forgetUsage removes a deleted key from the table and from its stored shard.
@@ -162,7 +292,6 @@ func (w *write) forgetUsage(keyID string) error {
 	t.flushing.Lock()
 	defer t.flushing.Unlock()
 	t.byKey.Delete(keyID)
-	delete(t.flushed, keyID)
 	shard, err := load[usageShard](w.ctx, w.s, usageShardKey(keyID))
 	if err != nil || shard == nil {
 		return err

@@ -29,6 +29,7 @@ func newTestStore(t testing.TB, now *time.Time, noCache bool) *Store {
 		Random:         func() io.Reader { return rand.Reader },
 		Warn:           func(message string, args ...any) { t.Log(append([]any{message}, args...)...) },
 		GenerateRSAKey: rsa.GenerateKey,
+		Background:     func(func(context.Context, logical.Storage)) {},
 	})
 }
 
@@ -119,7 +120,7 @@ func TestNamesOfV010(t *testing.T) {
 	require.NoError(t, err)
 	k, err := st.Key(t.Context(), storage, "left", now)
 	require.NoError(t, err)
-	k.Used(generateMac, now)
+	k.Used(generateMac, now.Add(time.Second))
 	require.NoError(t, st.flushUsages(t.Context(), written, now))
 	records, _ := fixture(t)
 	require.Len(t, written.names, 12)

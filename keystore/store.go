@@ -43,6 +43,10 @@ type Options struct {
 	// Random is where key material, ids, secrets and nonces come from.
 	Random func() io.Reader
 
+	// Background runs work beside the requests, with the mount's storage, if
+	// this node can write.
+	Background func(work func(ctx context.Context, s logical.Storage))
+
 	// Warn logs what went wrong without harm.
 	Warn func(message string, args ...any)
 
@@ -57,9 +61,10 @@ type Options struct {
 // under which they are read or written, so that a slow reader cannot put back
 // what a writer has replaced.
 type Store struct {
-	now    func() time.Time
-	random func() io.Reader
-	warn   func(message string, args ...any)
+	now        func() time.Time
+	random     func() io.Reader
+	warn       func(message string, args ...any)
+	background func(work func(ctx context.Context, s logical.Storage))
 
 	locks        []*locksutil.LockEntry
 	keys         *lru.Cache[string, *Key]
@@ -91,12 +96,13 @@ func New(o Options) *Store {
 		now:             o.Now,
 		random:          o.Random,
 		warn:            o.Warn,
+		background:      o.Background,
 		locks:           locksutil.CreateLocks(),
 		keys:            keys,
 		aliases:         aliases,
 		grants:          newGrantsCache(),
 		names:           newMemo[[]string](listedFolders),
-		usages:          newUsageTable(),
+		usages:          &usageTable{},
 		wrappingKeys:    newWrappingKeyCache(o.GenerateRSAKey),
 		hints:           newMemo[[]string](cacheSize),
 		grantCounts:     newMemo[int](cacheSize),

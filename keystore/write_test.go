@@ -309,3 +309,24 @@ func TestNothingBeginsWithoutACaller(t *testing.T) {
 		require.ErrorIs(t, test.write(ctx, st, &refusingStorage{Storage: inmem, err: errLost}), context.Canceled, test.name)
 	}
 }
+
+// Storage that does not answer keeps the end of a mount waiting for a moment
+// only: all mounts of the plugin wait for it.
+func TestCloseDoesNotWaitForStorage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, inmem := fixture(t)
+		now := fixtureNow
+		st := newTestStore(t, &now, false)
+		k, err := st.Key(t.Context(), inmem, "left", now)
+		require.NoError(t, err)
+		k.Used(generateMac, now.Add(time.Second))
+		s := newSlowStorage(inmem)
+		s.name = usageShardKey("left")
+		start := time.Now()
+		st.Close(t.Context(), s)
+		require.Equal(t, lastFlushLimit, time.Since(start))
+		close(s.release)
+		<-s.committed
+	})
+}
