@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-kms-hmac/gateway/session"
 	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
@@ -50,10 +51,20 @@ func TestTerraform(t *testing.T) {
 		t.Log("terraform and its AWS provider are not both installed: what they send is replayed by TestEndpoint alone")
 		return
 	}
-	e := newEndpoint(t)
 	if !*recordTerraform {
+		w := newWorld(t)
+		require.NoError(t, w.vault.WritePolicy(t.Context(), "payments-admin", adminPolicy(t)))
+		w.role(t, "terraform", map[string]any{"token_policies": "payments-admin"})
+		i := w.instance(t, byJWT, session.RandomKey())
+		e := &endpoint{w.vault, i.url, w.vault.RootToken}
+		tf.credentials = webIdentity("terraform", tokenFile(t, w.issuer.token("pipeline", time.Hour)))
 		tf.run(t, e, http.HandlerFunc(e.forward), terraformResources...)
 		return
+	}
+	e := newEndpoint(t)
+	tf.credentials = map[string]string{
+		"AWS_ACCESS_KEY_ID": "vault", "AWS_SECRET_ACCESS_KEY": "vault",
+		"AWS_SESSION_TOKEN": e.vault.TokenFor(t, "payments-admin", adminPolicy(t)),
 	}
 	for _, resource := range terraformResources {
 		r := &recording{forward: e.forward}
@@ -63,15 +74,27 @@ func TestTerraform(t *testing.T) {
 	for _, resource := range refusedResources {
 		r := &recording{forward: e.forward}
 		server := httptest.NewServer(r)
-		_, err := tf.work(t, e, server.URL, []string{resource}).try(t, "apply", "-auto-approve")
+		_, err := tf.work(t, server.URL, []string{resource}).try(t, "apply", "-auto-approve")
 		require.Error(t, err)
 		server.Close()
 		r.save(t, resource)
 	}
 }
 
-// terraform is an installed Terraform with its AWS provider.
-type terraform struct{ command, provider string }
+// adminPolicy is all that Terraform may do.
+func adminPolicy(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../examples/policies/payments-admin.hcl")
+	require.NoError(t, err)
+	return string(text)
+}
+
+// terraform is an installed Terraform with its AWS provider, and the environment
+// from which that has its credentials.
+type terraform struct {
+	command, provider string
+	credentials       map[string]string
+}
 
 func findTerraform(t *testing.T) *terraform {
 	t.Helper()
@@ -83,7 +106,7 @@ func findTerraform(t *testing.T) *terraform {
 		found, err := filepath.Glob(filepath.Join(folder, "registry.terraform.io/hashicorp/aws/*/*/terraform-provider-aws_v*"))
 		require.NoError(t, err)
 		if len(found) > 0 {
-			return &terraform{command, found[len(found)-1]}
+			return &terraform{command: command, provider: found[len(found)-1]}
 		}
 	}
 	return nil
@@ -109,7 +132,7 @@ func (tf *terraform) run(t *testing.T, e *endpoint, handler http.Handler, resour
 	t.Helper()
 	server := httptest.NewServer(handler)
 	defer server.Close()
-	w := tf.work(t, e, server.URL, resources)
+	w := tf.work(t, server.URL, resources)
 	if *recordTerraform { // in an order that can be replayed
 		w.env = append(w.env, "TF_CLI_ARGS_apply=-no-color -parallelism=1", "TF_CLI_ARGS_plan=-no-color -parallelism=1", "TF_CLI_ARGS_destroy=-no-color -parallelism=1")
 	}
@@ -117,8 +140,8 @@ func (tf *terraform) run(t *testing.T, e *endpoint, handler http.Handler, resour
 	w.terraform(t, "apply", "-auto-approve")
 	w.requireNoChanges(t)
 	changed := []string{"-var=changed=true"}
-	if *recordTerraform { // the provider takes half a minute to believe that a key is disabled
-		changed = append(changed, "-var=enabled=false")
+	if *recordTerraform { // the provider takes a minute to believe these
+		changed = append(changed, "-var=rewritten=true")
 	}
 	w.terraform(t, append([]string{"apply", "-auto-approve"}, changed...)...)
 	w.reimport(t, changed...)
@@ -126,7 +149,7 @@ func (tf *terraform) run(t *testing.T, e *endpoint, handler http.Handler, resour
 	if !*recordTerraform {
 		w.requireNewKeys(t, e, changed...)
 	}
-	w.terraform(t, append([]string{"destroy", "-auto-approve"}, changed...)...)
+	w.terraform(t, append([]string{"destroy", "-auto-approve", "-refresh=false"}, changed...)...)
 }
 
 // terraformWork is a folder in which Terraform works.
@@ -137,11 +160,9 @@ type terraformWork struct {
 
 // work makes a folder with the configurations, and starts the provider. One
 // process of it serves all runs: it takes seconds to start.
-func (tf *terraform) work(t *testing.T, e *endpoint, url string, resources []string) *terraformWork {
+func (tf *terraform) work(t *testing.T, url string, resources []string) *terraformWork {
 	t.Helper()
 	w := &terraformWork{command: tf.command, dir: t.TempDir()}
-	admin, err := os.ReadFile("../examples/policies/payments-admin.hcl")
-	require.NoError(t, err)
 	for _, name := range append([]string{"provider"}, resources...) {
 		config, err := os.ReadFile(filepath.Join(terraformDir, name+".tf"))
 		require.NoError(t, err)
@@ -150,8 +171,11 @@ func (tf *terraform) work(t *testing.T, e *endpoint, url string, resources []str
 	env := []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "TMPDIR=" + w.dir, "CHECKPOINT_DISABLE=1", "TF_IN_AUTOMATION=1",
 		"TF_CLI_ARGS_apply=-no-color", "TF_CLI_ARGS_plan=-no-color", "TF_CLI_ARGS_destroy=-no-color",
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY=any", "AWS_SESSION_TOKEN=" + e.vault.TokenFor(t, "payments-admin", string(admin)),
-		"AWS_ENDPOINT_URL_KMS=" + url + "/payments", "AWS_ENDPOINT_URL_STS=" + url + "/payments", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_REGION=us-east-1", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ENDPOINT_URL_KMS=" + url + "/payments", "AWS_ENDPOINT_URL_STS=" + url + "/payments",
+	}
+	for name, value := range tf.credentials {
+		env = append(env, name+"="+value)
 	}
 	provider := exec.Command(tf.provider, "-debug")
 	provider.Env, provider.Dir = env, w.dir
@@ -240,7 +264,7 @@ func (e *endpoint) forward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	request.Header, request.Host = r.Header, r.Host
+	request.Header, request.Host, request.ContentLength = r.Header, r.Host, r.ContentLength
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadGateway)

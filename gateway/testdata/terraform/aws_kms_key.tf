@@ -1,8 +1,8 @@
 resource "aws_kms_key" "key" {
-  description              = var.changed ? "Signs invoices" : "Signs orders"
+  description              = var.rewritten ? "Signs invoices" : "Signs orders"
   key_usage                = "GENERATE_VERIFY_MAC"
   customer_master_key_spec = "HMAC_384"
-  is_enabled               = var.enabled
+  is_enabled               = !var.rewritten
   deletion_window_in_days  = 7
   tags                     = var.changed ? { team = "billing", stage = "test" } : { team = "payments", old = "yes" }
 }

@@ -8,9 +8,9 @@ terraform {
 
 provider "aws" {}
 
-variable "enabled" {
+variable "rewritten" {
   type    = bool
-  default = true
+  default = false
 }
 
 variable "changed" {
