@@ -30,6 +30,9 @@ type backend struct {
 	// store is all that the mount keeps.
 	store *keystore.Store
 
+	// events are told to Vault.
+	events *eventQueue
+
 	// now is the only source of time.
 	now func() time.Time
 
@@ -93,7 +96,9 @@ func newBackend() *backend {
 		PeriodicFunc: b.periodic,
 		Clean:        b.clean,
 	}
+	b.events = newEventQueue(b.sendEvent, func(message string, args ...any) { b.Logger().Warn(message, args...) })
 	b.store = keystore.New(keystore.Options{
+		Notify:     b.events.add,
 		Now:        func() time.Time { return b.now() },
 		System:     b.System,
 		Random:     b.GetRandomReader,
@@ -226,6 +231,7 @@ func (b *backend) background(work func(ctx context.Context, s logical.Storage)) 
 // or unmounted, when the node steps down or is sealed. The node's storage can
 // still be written then.
 func (b *backend) clean(ctx context.Context) {
+	b.events.stop()
 	if b.storage != nil && b.WriteSafeReplicationState() {
 		b.store.Close(ctx, b.storage)
 	}

@@ -433,6 +433,7 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 	if err := w.saveAlias(a); err != nil {
 		return nil, err
 	}
+	w.tell(nil, Notice{Kind: AliasWritten, KeyID: a.TargetKeyID, AliasName: a.Name})
 	if stored != nil {
 		w.dropOldHints(stored, a)
 	}
@@ -555,5 +556,7 @@ func (st *Store) DeleteAlias(ctx context.Context, s logical.Storage, name string
 	if live == nil {
 		return kms.AliasNotFound(name)
 	}
-	return w.removeAlias(a)
+	err = w.removeAlias(a)
+	w.tell(err, Notice{Kind: AliasDeleted, KeyID: a.TargetKeyID, AliasName: a.Name})
+	return err
 }

@@ -349,7 +349,9 @@ func (st *Store) storeGrant(ctx context.Context, s logical.Storage, wanted Grant
 	g := &grantRecord{Grant: wanted, Secret: random[sha256.Size:]}
 	g.ID = hex.EncodeToString(random[:sha256.Size])
 	g.CreationDate = now.UTC().Truncate(time.Second)
-	return g, w.saveGrant(g)
+	err = w.saveGrant(g)
+	w.tell(err, Notice{Kind: GrantCreated, KeyID: g.KeyID})
+	return g, err
 }
 
 // sameGrant finds the stored grant that equals the wanted one.
@@ -426,5 +428,7 @@ func (st *Store) EndGrant(ctx context.Context, s logical.Storage, keyID, grantID
 	if dryRun {
 		return kms.DryRun()
 	}
-	return w.removeGrant(g)
+	err = w.removeGrant(g)
+	w.tell(err, Notice{Kind: GrantEnded, KeyID: keyID})
+	return err
 }

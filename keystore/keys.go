@@ -227,7 +227,9 @@ func (w *write) createKey(id string, in KeyInput) (*Key, error) {
 			return nil, fmt.Errorf("generating key material: %w", err)
 		}
 	}
-	return w.saveKey(r)
+	k, err := w.saveKey(r)
+	w.tell(err, Notice{Kind: KeyCreated, KeyID: id})
+	return k, err
 }
 
 // rewriteKey applies a write to a key that exists. One that is pending deletion
@@ -311,7 +313,9 @@ func (st *Store) changeKey(ctx context.Context, s logical.Storage, operation, id
 	if err != nil || !changed {
 		return k, err
 	}
-	return w.saveKey(copied)
+	k, err = w.saveKey(copied)
+	w.tell(err, Notice{Kind: keyNotices[operation], KeyID: id})
+	return k, err
 }
 
 // EnableKey lets a disabled key work again. An enabled one stays as it is.

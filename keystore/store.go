@@ -32,7 +32,7 @@ const (
 
 // Options are what a store needs of the mount that it belongs to. They are
 // functions, because a mount knows the answers only once Vault has set it up.
-// All must be set.
+// All but Notify must be set.
 type Options struct {
 	// Now is the only source of time.
 	Now func() time.Time
@@ -50,6 +50,9 @@ type Options struct {
 	// Warn logs what went wrong without harm.
 	Warn func(message string, args ...any)
 
+	// Notify, unless nil, is told what has happened. It must not block.
+	Notify func(Notice)
+
 	// GenerateRSAKey makes the RSA keys that wrap imported key material.
 	GenerateRSAKey GenerateRSAKey
 }
@@ -64,6 +67,7 @@ type Store struct {
 	now        func() time.Time
 	random     func() io.Reader
 	warn       func(message string, args ...any)
+	notify     func(Notice)
 	background func(work func(ctx context.Context, s logical.Storage))
 
 	locks        []*locksutil.LockEntry
@@ -97,6 +101,7 @@ func New(o Options) *Store {
 		random:          o.Random,
 		warn:            o.Warn,
 		background:      o.Background,
+		notify:          o.Notify,
 		locks:           locksutil.CreateLocks(),
 		keys:            keys,
 		aliases:         aliases,

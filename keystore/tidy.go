@@ -48,6 +48,7 @@ func (st *Store) tidyKey(ctx context.Context, s logical.Storage, hint, id string
 		if k, err = w.saveKey(changed); err != nil {
 			return err
 		}
+		w.tell(nil, Notice{Kind: MaterialExpired, KeyID: id})
 	}
 	if k != nil && !k.record.due().IsZero() && hour(k.record.due()) <= hour(now) {
 		return nil // later in this hour
@@ -110,7 +111,9 @@ func (st *Store) purgeLocked(ctx context.Context, s logical.Storage, id string, 
 	if err := w.forgetUsage(id); err != nil {
 		return true, nil, err
 	}
-	return true, nil, w.remove(keyPrefix + id)
+	err = w.remove(keyPrefix + id)
+	w.tell(err, Notice{Kind: KeyDeleted, KeyID: id})
+	return true, nil, err
 }
 
 // purgeAlias removes an alias that points at a key, or the hint alone where it
