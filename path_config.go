@@ -96,5 +96,6 @@ const configHelp = `
 
 Keep alias_scope at folder where several teams share the mount: a policy sees
 only the alias's path, so without the rule anyone who may write an alias could
-point it at another team's key and use that.
+point it at another team's key and use that. It counts when an alias is used:
+set back to folder, aliases to keys of other folders stop working.
 `
