@@ -124,12 +124,14 @@ func (w *folderListing) list(dir, after string) (*listAnswer, error) {
 	return &l, err
 }
 
-// checkPosition refuses positions of the tree that no walk has given out.
+// checkPosition refuses positions of the tree that no walk has given out. Below
+// a folder, names of old keys may begin with a segment "alias".
 func checkPosition(position string) error {
-	if position != "" && kms.CheckKeyID(strings.TrimSuffix(position, "/")) != nil {
-		return kms.InvalidMarker()
+	name := strings.TrimSuffix(position, "/")
+	if position == "" || kms.CheckKeyID(name) == nil || kms.CheckKeyID("-/"+name) == nil {
+		return nil
 	}
-	return nil
+	return kms.InvalidMarker()
 }
 
 // listFolders returns a page of entries of all folders below the caller's.
