@@ -71,23 +71,24 @@ prepare() {
 }
 
 # Starts a dev server on port $1 with the engine at kms/. It keeps everything in
-# memory, and leaves ~/.vault-token alone.
+# memory, and leaves ~/.vault-token alone. Its plugins are in $plugin_dir if that
+# is set.
 start_vault() {
   export VAULT_ADDR=http://$host:$1
   export VAULT_TOKEN=root
   vault server -dev -dev-no-store-token -dev-root-token-id="$VAULT_TOKEN" \
-    -dev-listen-address="$host:$1" -dev-plugin-dir="$PWD/bin/plugins" >"$work/vault.log" 2>&1 &
+    -dev-listen-address="$host:$1" -dev-plugin-dir="${plugin_dir:-$PWD/bin/plugins}" >"$work/vault.log" 2>&1 &
   vault_pid=$!
   await Vault "$vault_pid" "$work/vault.log" vault status
   vault secrets enable -path="$mount" "$plugin" >/dev/null
 }
 
-# Starts the KMS endpoint on port $1, and sets endpoint to its URL. It gets no
-# token: every caller brings one.
+# Starts the KMS endpoint on port $1, with any further flags, and sets endpoint
+# to its URL. It gets no token: every caller brings one, or logs in.
 start_gateway() {
   # shellcheck disable=SC2034 # the sourcing script reads it
   endpoint=http://$host:$1
-  env -u VAULT_TOKEN bin/kms-gateway -listen "$host:$1" -mount "$mount" >"$work/gateway.log" 2>&1 &
+  env -u VAULT_TOKEN bin/kms-gateway -listen "$host:$1" -mount "$mount" "${@:2}" >"$work/gateway.log" 2>&1 &
   gateway_pid=$!
   await "The KMS endpoint" "$gateway_pid" "$work/gateway.log" listening "$1"
 }
