@@ -74,7 +74,7 @@ func (op keyOp) apply(s keyState) (keyState, string) {
 	case "describe", "listed", "info":
 	case "create":
 		next.description, next.tags = op.value.description, op.value.tags
-		if s.deleting && next != s {
+		if s.deleting {
 			return s, invalidState
 		}
 	case "enable", "disable":
@@ -128,9 +128,7 @@ var keyModel = porcupine.Model{
 		case result.unknown:
 			return true, next // refused operations leave it as it is
 		case result.exception != "":
-			// KMS has no chosen ids, so neither has it a rule for this one.
-			recreated := op.kind == "create" && s.deleting && result.exception == invalidState
-			return result.exception == exception || recreated, s
+			return result.exception == exception, s
 		case exception != "":
 			return false, s
 		}
