@@ -39,7 +39,7 @@ const (
 // aliasOp is an operation on an alias or through it.
 type aliasOp struct {
 	kind      string
-	target    int    // write; verify: the anchor that made the MAC; of: the anchor asked for
+	target    int    // write; verify: the anchor that made the MAC
 	overlap   int    // write
 	mustExist string // write: "", "true" or "false"
 }
@@ -50,7 +50,6 @@ type aliasResult struct {
 	exception string
 	shown     *aliasState // where the answer has it
 	key       int         // mac: the anchor that made it
-	member    bool        // of
 }
 
 func (op aliasOp) apply(s aliasState) (aliasState, string) {
@@ -58,9 +57,7 @@ func (op aliasOp) apply(s aliasState) (aliasState, string) {
 		return op.write(s)
 	}
 	switch {
-	case op.kind == "of":
-		return s, "" // also of an alias that is not there
-	case !s.exists && (op.kind == "read" || op.kind == "listed"):
+	case !s.exists && op.kind == "read":
 		return s, absent
 	case !s.exists:
 		return s, notFound
@@ -108,7 +105,10 @@ var aliasModel = porcupine.Model{
 		}
 		return result.shows(op, next), next
 	},
-	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
+	DescribeOperation: func(input, output any) string {
+		result := output.(aliasResult)
+		return fmt.Sprintf("%+v -> %+v %+v", input, result, valueOf(result.shown))
+	},
 	DescribeState: func(state any) string {
 		s := state.(aliasState)
 		if !s.exists {
@@ -119,11 +119,31 @@ var aliasModel = porcupine.Model{
 }
 
 func (r aliasResult) shows(op aliasOp, s aliasState) bool {
-	switch op.kind {
-	case "mac":
+	if op.kind == "mac" {
 		return r.key == s.target
-	case "of":
-		return r.member == (s.exists && s.target == op.target)
 	}
 	return r.shown == nil || *r.shown == s
+}
+
+func valueOf[T any](p *T) (value T) {
+	if p != nil {
+		value = *p
+	}
+	return value
+}
+
+// aliasWrites are the operations that make, move or remove an alias, and what
+// they leave.
+func aliasWrites(input, output any) (aliasState, bool) {
+	op, result := input.(aliasOp), output.(aliasResult)
+	if result.exception != "" {
+		return aliasState{}, false
+	}
+	switch op.kind {
+	case "write":
+		return aliasState{exists: true, target: op.target}, true
+	case "delete":
+		return aliasState{}, true
+	}
+	return aliasState{}, false
 }

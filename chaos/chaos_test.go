@@ -105,12 +105,11 @@ func TestModels(t *testing.T) {
 		history [][2]any
 		right   bool
 	}{
-		"a key's life":      {keyModel, [][2]any{created(key), mac, {keyOp{kind: "disable"}, keyResult{}}, noMac}, true},
-		"a lost create":     {keyModel, [][2]any{created(key), {keyOp{kind: "describe"}, keyResult{exception: absent}}}, false},
-		"a lost disable":    {keyModel, [][2]any{created(key), {keyOp{kind: "disable"}, keyResult{}}, mac}, false},
-		"an open disable":   {keyModel, [][2]any{created(key), lost, mac, mac, noMac}, true},
-		"disable and back":  {keyModel, [][2]any{created(key), lost, noMac, mac}, false},
-		"a list without it": {keyModel, [][2]any{created(key), {keyOp{kind: "listed"}, keyResult{exception: absent}}}, false},
+		"a key's life":     {keyModel, [][2]any{created(key), mac, {keyOp{kind: "disable"}, keyResult{}}, noMac}, true},
+		"a lost create":    {keyModel, [][2]any{created(key), {keyOp{kind: "describe"}, keyResult{exception: absent}}}, false},
+		"a lost disable":   {keyModel, [][2]any{created(key), {keyOp{kind: "disable"}, keyResult{}}, mac}, false},
+		"an open disable":  {keyModel, [][2]any{created(key), lost, mac, mac, noMac}, true},
+		"disable and back": {keyModel, [][2]any{created(key), lost, noMac, mac}, false},
 		"a lost tag": {keyModel, [][2]any{created(key), {keyOp{kind: "tag", text: "x"}, keyResult{}},
 			{keyOp{kind: "describe"}, keyResult{state: "Enabled", metadata: &keyState{}}}}, false},
 		"a lost cancel": {keyModel, [][2]any{created(key), {keyOp{kind: "schedule"}, keyResult{}}, {keyOp{kind: "cancel"}, keyResult{}},
@@ -125,7 +124,7 @@ func TestModels(t *testing.T) {
 		"a lost revoke": {grantModel, [][2]any{{grantOp{kind: "create"}, grantResult{id: "x"}}, {grantOp{kind: "revoke", id: "x"}, grantResult{}},
 			{grantOp{kind: "use"}, grantResult{}}}, false},
 		"a grant nobody was told of": {grantModel, [][2]any{{grantOp{kind: "create"}, grantResult{unknown: true}}, {grantOp{kind: "use"}, grantResult{}},
-			{grantOp{kind: "list"}, grantResult{id: "y"}}, {grantOp{kind: "revoke", id: "y"}, grantResult{}}, {grantOp{kind: "list"}, grantResult{}}}, true},
+			{grantOp{kind: "token", id: "y"}, grantResult{}}, {grantOp{kind: "revoke", id: "y"}, grantResult{}}, {grantOp{kind: "use"}, grantResult{exception: denied}}}, true},
 		"two grants of one name": {grantModel, [][2]any{{grantOp{kind: "create"}, grantResult{id: "x"}}, {grantOp{kind: "create"}, grantResult{id: "y"}}}, false},
 	} {
 		var operations []porcupine.Operation
@@ -145,6 +144,48 @@ func TestModels(t *testing.T) {
 		}
 		if got := porcupine.CheckOperations(c.model, operations); got != c.right {
 			t.Errorf("%s: linearizable is %v", name, got)
+		}
+	}
+}
+
+// TestLists: what a list may show of an alias, and what not.
+func TestLists(t *testing.T) {
+	write := func(call, end int64) porcupine.Operation {
+		return porcupine.Operation{Input: aliasOp{kind: "write", target: 1}, Output: aliasResult{unknown: end == never}, Call: call, Return: end}
+	}
+	remove := func(call, end int64) porcupine.Operation {
+		return porcupine.Operation{Input: aliasOp{kind: "delete"}, Output: aliasResult{}, Call: call, Return: end}
+	}
+	refused := porcupine.Operation{Input: aliasOp{kind: "write"}, Output: aliasResult{exception: exists}, Call: 1, Return: 2}
+	for name, c := range map[string]struct {
+		writes          []porcupine.Operation
+		shown, notShown bool // is all right, by a list from 10 to 20
+	}{
+		"nothing":               {nil, false, true},
+		"refused":               {[]porcupine.Operation{refused}, false, true},
+		"made before":           {[]porcupine.Operation{write(1, 5)}, true, false},
+		"made meanwhile":        {[]porcupine.Operation{write(12, 15)}, true, true},
+		"begun before":          {[]porcupine.Operation{write(1, 15)}, true, true},
+		"made afterwards":       {[]porcupine.Operation{write(21, 25)}, false, true},
+		"of unknown end":        {[]porcupine.Operation{write(1, never)}, true, true},
+		"removed before":        {[]porcupine.Operation{write(1, 2), remove(3, 4)}, false, true},
+		"removed meanwhile":     {[]porcupine.Operation{write(1, 2), remove(3, 14)}, true, true},
+		"removed and made":      {[]porcupine.Operation{write(1, 2), remove(3, 4), write(5, 6)}, true, false},
+		"unknown, then removed": {[]porcupine.Operation{write(1, never), remove(3, 4)}, true, true},
+	} {
+		h := newHistory()
+		e := entity{"alias", "a"}
+		h.operations[e] = c.writes
+		for _, there := range []bool{true, false} {
+			h.listed[e] = nil
+			h.observe(e, observation{call: 10, end: 20, fits: func(state any) bool { return state.(aliasState).exists == there }})
+			want := c.shown
+			if !there {
+				want = c.notShown
+			}
+			if got := len(h.checkLists(e)) == 0; got != want {
+				t.Errorf("%s: that a list shows it (%v) is right: %v", name, there, got)
+			}
 		}
 	}
 }

@@ -56,6 +56,9 @@ func (h *history) check(dir string) checked {
 			})
 		}
 	}
+	for e := range h.listed {
+		c.findings = append(c.findings, h.checkLists(e)...)
+	}
 	slices.SortFunc(c.findings, func(a, b finding) int { return strings.Compare(a.What, b.What) })
 	return c
 }

@@ -511,16 +511,28 @@ func (c *client) grant(ctx context.Context, d decision) ending {
 			c.shared.grants[name] = grantSeen{result.id, r.text("grant_token")}
 			c.shared.mu.Unlock()
 		case "list":
-			var many bool
-			if result.id, many = grantIn(r.data); many {
-				c.h.fault("two grants of one name: %v", r.data["grants"])
-			}
+			c.grantListed(entity{"grant", name}, r, call, end)
 		case "use", "token":
 			c.mac(key, message(d.message), r.text("mac"))
 		}
 	}
-	c.h.add(c.id, entity{"grant", name}, op, result, call, end)
+	if d.kind != "list" {
+		c.h.add(c.id, entity{"grant", name}, op, result, call, end)
+	}
 	return r.ending
+}
+
+// grantListed enters a list of grants into the history of the one that it may
+// show.
+func (c *client) grantListed(e entity, r reply, call, end int64) {
+	id, many := grantIn(r.data)
+	if many {
+		c.h.fault("two grants of one name: %v", r.data["grants"])
+	}
+	c.h.observe(e, observation{
+		what: fmt.Sprintf("listed: %.8q", id), call: call, end: end,
+		fits: func(state any) bool { return state.(string) == id || id != "" && state.(string) == unseen },
+	})
 }
 
 // grantIn returns the id of the grant in a list of at most one.
@@ -533,8 +545,7 @@ func grantIn(data map[string]any) (id string, many bool) {
 	return id, len(list) > 1
 }
 
-// list reads a list, and enters it into the history of each thing that it may
-// show: as it is there or not there.
+// list reads a list, and notes of each thing that it may show whether it does.
 func (c *client) list(ctx context.Context, d decision) ending {
 	switch d.kind {
 	case "keys", "key-info":
@@ -574,8 +585,14 @@ func (c *client) list(ctx context.Context, d decision) ending {
 		r, call, end := c.ask(ctx, d, c.tokens.owner, "GET", fmt.Sprintf("aliases/a/%d/?list=true&target_key_id=%s", d.generation, anchorName(d.target)), nil, false)
 		if names, ok := listed(r); ok {
 			for slot := range aliasSlots {
-				c.h.add(c.id, entity{"alias", aliasName(d.generation, slot)}, aliasOp{kind: "of", target: d.target},
-					aliasResult{member: names[fmt.Sprint(slot)]}, call, end)
+				there := names[fmt.Sprint(slot)]
+				c.h.observe(entity{"alias", aliasName(d.generation, slot)}, observation{
+					what: fmt.Sprintf("at %s: %v", anchorName(d.target), there), call: call, end: end,
+					fits: func(state any) bool {
+						a := state.(aliasState)
+						return there == (a.exists && a.target == d.target)
+					},
+				})
 			}
 		}
 		return r.ending
@@ -598,12 +615,12 @@ func listed(r reply) (map[string]bool, bool) {
 }
 
 func (c *client) keyListed(name string, names map[string]bool, info map[string]any, call, end int64) {
-	e, result := entity{"key", name}, keyResult{}
-	base := path.Base(name)
-	if !names[base] {
-		result.exception = absent
-	}
-	c.h.add(c.id, e, keyOp{kind: "listed"}, result, call, end)
+	e, base := entity{"key", name}, path.Base(name)
+	there := names[base]
+	c.h.observe(e, observation{
+		what: fmt.Sprintf("listed: %v", there), call: call, end: end,
+		fits: func(state any) bool { return state.(bool) == there },
+	})
 	if of, ok := info[base].(map[string]any); ok {
 		state, _ := of["key_state"].(string)
 		c.h.add(c.id, e, keyOp{kind: "info"}, keyResult{state: state}, call, end)
@@ -611,11 +628,11 @@ func (c *client) keyListed(name string, names map[string]bool, info map[string]a
 }
 
 func (c *client) aliasListed(d decision, slot int, there bool, info map[string]any, call, end int64) {
-	e, result := entity{"alias", aliasName(d.generation, slot)}, aliasResult{}
-	if !there {
-		result.exception = absent
-	}
-	c.h.add(c.id, e, aliasOp{kind: "listed"}, result, call, end)
+	e := entity{"alias", aliasName(d.generation, slot)}
+	c.h.observe(e, observation{
+		what: fmt.Sprintf("listed: %v", there), call: call, end: end,
+		fits: func(state any) bool { return state.(aliasState).exists == there },
+	})
 	if of, ok := info[fmt.Sprint(slot)].(map[string]any); ok {
 		c.h.add(c.id, e, aliasOp{kind: "read"}, aliasResult{shown: aliasOf(of)}, call, end)
 	}

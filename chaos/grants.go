@@ -17,7 +17,7 @@ type grantOp struct {
 type grantResult struct {
 	unknown   bool
 	exception string
-	id        string // create, list: which grant there is, "" if none
+	id        string // create: which grant there is
 }
 
 // unseen stands for the id of a grant that nobody was told.
@@ -77,13 +77,23 @@ func states(s string, op grantOp, result grantResult) []any {
 		case result.exception == "InvalidGrantTokenException" && s != op.id:
 			return []any{s}
 		}
-	case "list":
-		switch {
-		case result.id == s, result.id != "" && s == unseen:
-			return []any{result.id}
-		}
 	default:
 		panic("no such operation: " + op.kind)
 	}
 	return nil
+}
+
+// grantWrites are the operations that make or end a grant, and the id that they
+// leave, "" for none.
+func grantWrites(input, output any) (id string, isWrite bool) {
+	op, result := input.(grantOp), output.(grantResult)
+	switch {
+	case result.exception != "":
+		return "", false
+	case op.kind == "create" && result.unknown:
+		return unseen, true
+	case op.kind == "create":
+		return result.id, true
+	}
+	return "", op.kind == "revoke" || op.kind == "retire"
 }

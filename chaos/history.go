@@ -24,6 +24,7 @@ type history struct {
 
 	mu         sync.Mutex
 	operations map[entity][]porcupine.Operation
+	listed     map[entity][]observation
 	macs       map[macOf]string // the first answer
 	wrong      []string
 	macsSeen   int
@@ -41,6 +42,7 @@ func newHistory() *history {
 	return &history{
 		began:      time.Now(),
 		operations: map[entity][]porcupine.Operation{},
+		listed:     map[entity][]observation{},
 		macs:       map[macOf]string{},
 	}
 }
@@ -58,6 +60,16 @@ func (h *history) add(client int, e entity, in, out any, call, end int64) {
 	h.operations[e] = append(h.operations[e], porcupine.Operation{
 		ClientId: client, Input: in, Output: out, Call: call, Return: end,
 	})
+}
+
+// observe adds what a list showed of one thing.
+func (h *history) observe(e entity, o observation) {
+	if h.forgetful {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.listed[e] = append(h.listed[e], o)
 }
 
 // fault notes what no order of operations can explain.

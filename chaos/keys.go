@@ -64,14 +64,14 @@ func (op keyOp) apply(s keyState) (keyState, string) {
 		switch op.kind {
 		case "create":
 			return op.value, ""
-		case "describe", "listed", "info":
+		case "describe", "info":
 			return s, absent
 		}
 		return s, notFound
 	}
 	next := s
 	switch op.kind {
-	case "describe", "listed", "info":
+	case "describe", "info":
 	case "create":
 		next.description, next.tags = op.value.description, op.value.tags
 		if s.deleting {
@@ -152,4 +152,11 @@ func (r keyResult) shows(s keyState) bool {
 		return false
 	}
 	return r.metadata == nil || r.metadata.description == s.description && r.metadata.tags == s.tags
+}
+
+// keyWrites are the operations that make a key. None removes one in the time of
+// a run.
+func keyWrites(input, output any) (present bool, isWrite bool) {
+	op, result := input.(keyOp), output.(keyResult)
+	return true, op.kind == "create" && result.exception == ""
 }

@@ -109,7 +109,7 @@ func (m mutant) hunt(t *testing.T) string {
 				checks[f.Check]++
 			}
 			var by []string
-			for _, check := range []string{"answers", "linearizable", "agreement"} {
+			for _, check := range []string{"answers", "linearizable", "lists", "agreement"} {
 				if n := checks[check]; n > 0 {
 					by = append(by, fmt.Sprintf("%s (%d)", check, n))
 				}

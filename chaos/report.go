@@ -120,7 +120,7 @@ func (r *report) print(w io.Writer) {
 		{"not sent (no connection)", r.Unsent}, {"MACs compared", r.MACs}, {"histories checked: keys", r.Things["key"]},
 		{"histories checked: aliases", r.Things["alias"]}, {"histories checked: grants", r.Things["grant"]},
 		{"faults", times},
-		{"histories that are not linearizable", r.found("linearizable")}, {"wrong answers", r.found("answers")},
+		{"histories that are not linearizable", r.found("linearizable")}, {"lists that show what no write explains", r.found("lists")}, {"wrong answers", r.found("answers")},
 		{"memory, storage and another node disagree", r.found("agreement")}, {"histories left undecided", len(r.Undecided)},
 	} {
 		fmt.Fprintf(w, "| %s | %d |\n", row.name, row.value)

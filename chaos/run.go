@@ -308,6 +308,6 @@ func (c *client) final(ctx context.Context, e entity) (string, error) {
 		return fmt.Sprintf("%s %+v", result.exception, result.shown), nil
 	}
 	id, _ := grantIn(r.data)
-	c.h.add(c.id, e, grantOp{kind: "list"}, grantResult{exception: r.exception, id: id}, call, end)
+	c.grantListed(e, r, call, end)
 	return fmt.Sprintf("%s %s", r.exception, id), nil
 }
