@@ -54,7 +54,7 @@ func getKeyPolicy(c *call, in input) (answer, error) {
 func putKeyPolicy(c *call, in input) (answer, error) {
 	err := checkPolicyName(in)
 	if err == nil {
-		err = kms.CheckKeyPolicy(in.text("Policy"), c.arns().Account)
+		err = kms.CheckKeyPolicy(in.text("Policy"), c.arns().root())
 	}
 	if err == nil {
 		return nil, c.post("put-key-policy/"+c.key.native, c.fields([]string{"Policy"}, in), nil)

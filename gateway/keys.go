@@ -84,7 +84,7 @@ func checkCreateKey(c *call, in input) error {
 		return err
 	}
 	if policy := in.text("Policy"); policy != "" {
-		return kms.CheckKeyPolicy(policy, c.arns().Account)
+		return kms.CheckKeyPolicy(policy, c.arns().root())
 	}
 	return nil
 }

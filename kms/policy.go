@@ -14,14 +14,14 @@ const MaxPolicyBytes = 32768
 
 // rootPrincipal is an account as a policy names it: by the ARN of its root, or
 // by its number.
-var rootPrincipal = regexp.MustCompile(`^(?:arn:[a-z0-9-]+:iam::([0-9]{12}):root|([0-9]{12}))$`)
+var rootPrincipal = regexp.MustCompile(`^(arn:[a-z0-9-]+:iam::[0-9]{12}:root|[0-9]{12})$`)
 
 // CheckKeyPolicy accepts a key policy that means what KMS's default policy
 // means, one Allow of kms:* on * to the account's root, however it says so. It
 // leaves all decisions to the account's own permissions, which here are Vault's
-// policies. No other is taken: nothing would enforce it. account is the
-// account's number; with "" any account will do.
-func CheckKeyPolicy(policy, account string) error {
+// policies. No other is taken: nothing would enforce it. root is the ARN of the
+// account's root; with "" any account will do.
+func CheckKeyPolicy(policy, root string) error {
 	if len(policy) > MaxPolicyBytes {
 		return LimitExceeded("The key policy exceeds the quota of %d bytes.", MaxPolicyBytes)
 	}
@@ -29,7 +29,7 @@ func CheckKeyPolicy(policy, account string) error {
 	if err != nil {
 		return &Exception{Type: TypeMalformedPolicy, Hint: "The policy must be a JSON object in which no name occurs twice."}
 	}
-	if !isDefaultPolicy(document, account) {
+	if !isDefaultPolicy(document, root) {
 		return &Exception{
 			Type:    TypeUnsupportedOperation,
 			Message: "Only key policies that mean what the default key policy means are supported. Vault policies decide who may use a key.",
@@ -38,7 +38,7 @@ func CheckKeyPolicy(policy, account string) error {
 	return nil
 }
 
-func isDefaultPolicy(document map[string]any, account string) bool {
+func isDefaultPolicy(document map[string]any, root string) bool {
 	if !hasOnly(document, "Version", "Id", "Statement") || !isTextOrAbsent(document["Id"]) {
 		return false
 	}
@@ -50,14 +50,17 @@ func isDefaultPolicy(document map[string]any, account string) bool {
 	action, _ := single(statement["Action"]).(string)
 	return hasOnly(statement, "Sid", "Effect", "Principal", "Action", "Resource") && isTextOrAbsent(statement["Sid"]) &&
 		statement["Effect"] == "Allow" &&
-		hasOnly(principal, "AWS") && isRoot(single(principal["AWS"]), account) &&
+		hasOnly(principal, "AWS") && isRoot(single(principal["AWS"]), root) &&
 		strings.EqualFold(action, "kms:*") && single(statement["Resource"]) == "*"
 }
 
-func isRoot(principal any, account string) bool {
+func isRoot(principal any, root string) bool {
 	text, _ := principal.(string)
-	match := rootPrincipal.FindStringSubmatch(text)
-	return match != nil && (account == "" || match[1]+match[2] == account)
+	if root == "" {
+		return rootPrincipal.MatchString(text)
+	}
+	parts := strings.Split(root, ":") // the fifth is the account
+	return text == root || len(parts) == 6 && text == parts[4]
 }
 
 func isTextOrAbsent(value any) bool {

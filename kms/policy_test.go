@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const testRoot = "arn:aws:iam::111122223333:root"
+
 const rootStatement = `"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::111122223333:root"},"Action":"kms:*","Resource":"*"`
 
 func TestCheckKeyPolicyTakes(t *testing.T) {
@@ -33,13 +35,12 @@ func TestCheckKeyPolicyTakes(t *testing.T) {
 		"older version":   `{"Version":"2008-10-17","Statement":[{` + rootStatement + `}]}`,
 		"lists":           `{"Statement":[{"Effect":"Allow","Principal":{"AWS":["arn:aws:iam::111122223333:root"]},"Action":["kms:*"],"Resource":["*"]}]}`,
 		"account":         `{"Statement":[{"Resource":"*","Action":"KMS:*","Principal":{"AWS":"111122223333"},"Effect":"Allow"}]}`,
-		"other partition": `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws-cn:iam::111122223333:root"},"Action":"kms:*","Resource":"*"}]}`,
 		"escapes":         `{"Statement":[{"\u0045ffect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:\u002a","Resource":"*"}]}`,
 		"all it may have": padded(MaxPolicyBytes),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			require.NoError(t, CheckKeyPolicy(policy, "111122223333"))
+			require.NoError(t, CheckKeyPolicy(policy, testRoot))
 			require.NoError(t, CheckKeyPolicy(policy, ""))
 		})
 	}
@@ -60,6 +61,7 @@ func TestCheckKeyPolicyRefuses(t *testing.T) {
 	}
 	for name, policy := range map[string]string{
 		"another account":    with("111122223333", "444455556666"),
+		"another partition":  with("arn:aws:", "arn:aws-cn:"),
 		"a role":             with(":root", ":role/x"),
 		"everybody":          with(`{"AWS":"arn:aws:iam::111122223333:root"}`, `"*"`),
 		"everybody in AWS":   with("arn:aws:iam::111122223333:root", "*"),
@@ -86,7 +88,7 @@ func TestCheckKeyPolicyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			requireException(t, CheckKeyPolicy(policy, "111122223333"), TypeUnsupportedOperation, unsupported)
+			requireException(t, CheckKeyPolicy(policy, testRoot), TypeUnsupportedOperation, unsupported)
 		})
 	}
 	for name, policy := range map[string]string{
@@ -98,8 +100,13 @@ func TestCheckKeyPolicyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			requireException(t, CheckKeyPolicy(policy, "111122223333"), TypeMalformedPolicy, "")
+			requireException(t, CheckKeyPolicy(policy, testRoot), TypeMalformedPolicy, "")
 		})
+	}
+	for _, principal := range []string{"", "1234", "arn:aws:iam::111122223333", "111122223333:root", "arn:aws:iam::111122223333:user/x", "*"} {
+		policy := statement(`{` + strings.Replace(rootStatement, testRoot, principal, 1) + `}`)
+		requireException(t, CheckKeyPolicy(policy, ""), TypeUnsupportedOperation, unsupported)
+		requireException(t, CheckKeyPolicy(policy, testRoot), TypeUnsupportedOperation, unsupported)
 	}
 	requireException(t, CheckKeyPolicy(padded(MaxPolicyBytes+1), ""), TypeLimitExceeded, "The key policy exceeds the quota of 32768 bytes.")
 }
