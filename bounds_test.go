@@ -19,7 +19,7 @@ import (
 // decoding the request, which is the sdk's.
 const (
 	answerBase, answerFactor         = 64 << 10, 40
-	allocationBase, allocationFactor = 128 << 10, 150
+	allocationBase, allocationFactor = 128 << 10, 200
 )
 
 // boundedOperation is one operation of one path, by an URL of it.
