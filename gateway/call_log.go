@@ -76,7 +76,10 @@ func (g *Gateway) record(r *http.Request, o *outcome, took time.Duration) {
 	if level == slog.LevelError {
 		attributes = append(attributes, slog.String("cause", causeOf(o.cause)))
 	}
-	g.log.LogAttrs(context.Background(), level, "call", attributes...)
+	// Not by the logger itself, which would look up the line of this source.
+	record := slog.NewRecord(time.Now(), level, "call", 0)
+	record.AddAttrs(attributes...)
+	_ = g.log.Handler().Handle(context.Background(), record) // where the log cannot be written there is nobody to tell
 }
 
 // appendTrace adds what leads from the line to Vault's audit log.

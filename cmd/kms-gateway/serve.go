@@ -29,7 +29,7 @@ const gcPercent = 400
 func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	lines := newLineBuffer(logTo)
 	defer lines.Close()
-	log := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: o.logLevel}))
+	log := slog.New(gateway.NewLogHandler(lines, o.logLevel))
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
