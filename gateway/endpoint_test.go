@@ -12,6 +12,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -204,6 +207,7 @@ var onVault = map[string]func(*testing.T, *endpoint){
 	"granted":        testGranted,
 	"folders denied": testFoldersDenied,
 	"denied":         testDenied,
+	"taciturn":       testTaciturn,
 	"who am I":       testWhoAmI,
 	"ready":          testReady,
 	"no mount":       testNoMount,
@@ -1065,6 +1069,26 @@ func testDenied(t *testing.T, e *endpoint) {
 	requireCode(t, err, "UnrecognizedClientException", "The security token included in the request is invalid.")
 	_, err = e.client("", "").ListKeys(ctx, &kms.ListKeysInput{})
 	requireCode(t, err, "MissingAuthenticationTokenException", "Missing Authentication Token")
+}
+
+// testTaciturn is testDenied before a server that says of every refusal no more
+// than "permission denied", as OpenBao does of those that are about the token.
+func testTaciturn(t *testing.T, e *endpoint) {
+	address, err := url.Parse(e.vault.Address)
+	require.NoError(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(address)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.StatusCode != http.StatusForbidden {
+			return nil
+		}
+		const body = `{"errors":["permission denied"]}`
+		r.ContentLength, r.Body = int64(len(body)), io.NopCloser(strings.NewReader(body))
+		r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	defer server.Close()
+	testDenied(t, &endpoint{e.vault, serve(t, server.URL), e.token})
 }
 
 // testWhoAmI is what the endpoint relies on to tell unknown tokens from those

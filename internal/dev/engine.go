@@ -50,7 +50,7 @@ func New(clock *Clock) (*Engine, error) {
 func (e *Engine) Reset() error {
 	storage, source := &logical.InmemStorage{}, &random{}
 	backend, err := kmshmac.FactoryAt(e.Clock.Now)(context.Background(), &logical.BackendConfig{
-		Logger:      hclog.NewNullLogger(),
+		Logger:      hclog.New(&hclog.LoggerOptions{Name: "engine", Level: hclog.Error}),
 		System:      &systemView{random: source},
 		StorageView: storage,
 	})

@@ -72,7 +72,7 @@ func (e *Engine) createKey(ctx context.Context, k Key) (string, error) {
 		return "", err
 	}
 	if k.Disabled {
-		if err := e.write(ctx, "disable-key/"+id, nil, nil); err != nil {
+		if err := e.write(ctx, "disable-key/"+id, nil); err != nil {
 			return "", err
 		}
 	}
@@ -81,7 +81,7 @@ func (e *Engine) createKey(ctx context.Context, k Key) (string, error) {
 		if !ok {
 			return "", fmt.Errorf("%q does not begin with alias/", alias)
 		}
-		if err := e.write(ctx, "aliases/"+name, map[string]any{"target_key_id": id}, nil); err != nil {
+		if err := e.write(ctx, "aliases/"+name, map[string]any{"target_key_id": id}); err != nil {
 			return "", err
 		}
 	}
@@ -122,7 +122,8 @@ func (e *Engine) createKeyItself(ctx context.Context, k Key) (string, error) {
 	var created struct {
 		KeyID string `json:"key_id"`
 	}
-	if err := writeData(e.handleLocked(ctx, http.MethodPost, path, "", data))(&created); err != nil {
+	status, answer := e.handleLocked(ctx, http.MethodPost, path, "", data)
+	if err := readAnswer(status, answer, &created); err != nil {
 		return "", err
 	}
 	if k.Material != nil && e.random.given() {
@@ -140,28 +141,27 @@ func tagsOf(tags map[string]string) map[string]any {
 	return out
 }
 
-func (e *Engine) write(ctx context.Context, path string, data map[string]any, out any) error {
-	return writeData(e.handle(ctx, http.MethodPost, path, "", data))(out)
+func (e *Engine) write(ctx context.Context, path string, data map[string]any) error {
+	status, answer := e.handle(ctx, http.MethodPost, path, "", data)
+	return readAnswer(status, answer, nil)
 }
 
-// writeData takes an answer of the engine's apart.
-func writeData(status int, body []byte) func(out any) error {
-	return func(out any) error {
-		var answer struct {
-			Errors []string        `json:"errors"`
-			Data   json.RawMessage `json:"data"`
-		}
-		if len(body) > 0 {
-			if err := json.Unmarshal(body, &answer); err != nil {
-				return err
-			}
-		}
-		if status/100 != 2 {
-			return errors.New(strings.Join(answer.Errors, "; "))
-		}
-		if out == nil {
-			return nil
-		}
-		return json.Unmarshal(answer.Data, out)
+// readAnswer reads the data of an answer into out, unless that is nil.
+func readAnswer(status int, body []byte, out any) error {
+	var answer struct {
+		Errors []string        `json:"errors"`
+		Data   json.RawMessage `json:"data"`
 	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &answer); err != nil {
+			return err
+		}
+	}
+	if status/100 != 2 {
+		return errors.New(strings.Join(answer.Errors, "; "))
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(answer.Data, out)
 }
