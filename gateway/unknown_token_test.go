@@ -67,7 +67,7 @@ func TestUnknownTokenIsNotAsked(t *testing.T) {
 	})
 	f.whoAmI = http.StatusForbidden
 	g := newTestGateway(t, f.URL)
-	post(g, "/", "ListKeys", "{}", "X-Amz-Security-Token", "").requireException(t, 400, typeMissingAuthenticationToken, "Missing Authentication Token")
+	post(g, "/", "ListKeys", "{}", "X-Amz-Security-Token", "").requireException(t, 400, "AccessDeniedException", notAllowed)
 	require.Zero(t, f.asked())
 	proxy := newFakeVault(t, func(c *vaultCall) (int, string) {
 		if c.path == lookupSelf {
