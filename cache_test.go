@@ -2,6 +2,7 @@ package kmshmac
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 
@@ -257,6 +258,39 @@ func TestExistenceChecksLookAlike(t *testing.T) {
 			require.NoError(t, err)
 			require.False(t, is)
 			require.Zero(t, storage.calls, path)
+		}
+	})
+}
+
+// Everybody's paths, and lists of one's own folder, read the same whatever other
+// teams have.
+func TestOtherTeamsDoNotShowInWhatIsRead(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		write(t, m, "config", fields{"alias_scope": "any"})
+		for _, key := range []string{"theirs/warm", "theirs/cold"} {
+			createKey(t, m, key)
+			write(t, m, "aliases/theirs/a/of-"+key, fields{"target_key_id": key})
+			write(t, m, "aliases/theirs/b/of-"+key, fields{"target_key_id": key})
+		}
+		node := m.other(t)
+		macOf(t, node, "alias/theirs/a/of-theirs/warm", "m")
+		storage := &countingStorage{Storage: m.storage}
+		node.wrap = storage
+		calls := func(op logical.Operation, path string, data fields) int {
+			storage.calls = 0
+			resp, err := request(t, node.as("e"), op, path, data)
+			require.NoError(t, err)
+			require.True(t, resp.IsError() || resp.Data["keys"] == nil, "%v", resp)
+			return storage.calls
+		}
+		for _, key := range []string{"theirs/warm", "theirs/cold", "theirs/none"} {
+			for range 2 {
+				for _, field := range []string{"target_key_id", "previous_key_id"} {
+					require.Equal(t, 1, calls(logical.ListOperation, "aliases/ours/", fields{field: key}), "%s %s", field, key)
+				}
+				require.Equal(t, 1, calls(logical.UpdateOperation, "retire-grant", fields{"key_id": key, "grant_id": strings.Repeat("0", 64)}), key)
+			}
 		}
 	})
 }

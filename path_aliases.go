@@ -2,7 +2,6 @@ package kmshmac
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -158,51 +157,42 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 	return listResponse(names, next, info), nil
 }
 
-// aliasNames returns the names to list, relative to the folder, sorted.
+// aliasNames returns the names to list, relative to the folder, sorted. The
+// aliases of a key are looked for in the folder alone: neither the answer nor the
+// time that it takes must tell a team which keys and aliases other teams have.
 func (b *backend) aliasNames(ctx context.Context, s logical.Storage, folder string, d *framework.FieldData, now time.Time) ([]string, error) {
 	target, byTarget := d.GetOk("target_key_id")
 	previous, byPrevious := d.GetOk("previous_key_id")
-	var aliases []*keystore.Alias
-	var err error
+	var keyID string
 	switch {
 	case byTarget && byPrevious:
 		return nil, kms.Validationf("give one of target_key_id and previous_key_id")
 	case byTarget:
-		aliases, err = b.aliasesOf(ctx, s, target.(string), now, b.store.AliasesOf)
+		keyID = target.(string)
 	case byPrevious:
-		aliases, err = b.aliasesOf(ctx, s, previous.(string), now, func(ctx context.Context, s logical.Storage, keyID string) ([]*keystore.Alias, error) {
-			return b.store.AliasesAccepting(ctx, s, keyID, now)
-		})
+		keyID = previous.(string)
 	default:
 		return b.store.ListAliases(ctx, s, folder, now)
 	}
-	var names []string
-	for _, a := range aliases {
-		if name, ok := strings.CutPrefix(a.ShortName(), folder); ok {
-			names = append(names, name)
-		}
+	if err := kms.CheckNotAlias(keyID); err != nil {
+		return nil, err
 	}
-	return names, err
-}
-
-// aliasesOf lists the aliases of a key. A key that is not there has none, and
-// neither has one of another folder: the answer must not tell a team which keys
-// other teams have.
-func (b *backend) aliasesOf(ctx context.Context, s logical.Storage, keyID string, now time.Time, list func(ctx context.Context, s logical.Storage, keyID string) ([]*keystore.Alias, error)) ([]*keystore.Alias, error) {
-	k, err := b.store.KeyByID(ctx, s, keyID, now)
-	if k == nil {
-		return nil, unlessKeyNotFound(err)
+	if kms.CheckKeyID(keyID) != nil || folder != "" && kms.CheckAliasName(kms.AliasPrefix+strings.TrimSuffix(folder, "/")) != nil {
+		return nil, nil // there is no such key, or no such folder
 	}
-	return list(ctx, s, k.ID)
-}
-
-// unlessKeyNotFound drops the exception for a key that does not exist.
-func unlessKeyNotFound(err error) error {
-	var ex *kms.Exception
-	if errors.As(err, &ex) && ex.Type == kms.TypeNotFound {
-		return nil
+	list := b.store.AliasesOf
+	if byPrevious {
+		list = b.store.AliasesAccepting
 	}
-	return err
+	aliases, err := list(ctx, s, keyID, folder, now)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(aliases))
+	for i, a := range aliases {
+		names[i] = strings.TrimPrefix(a.ShortName(), folder)
+	}
+	return names, nil
 }
 
 func (b *backend) pathAliasesRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

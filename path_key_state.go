@@ -127,14 +127,14 @@ func (b *backend) scheduleDeletion(ctx context.Context, s logical.Storage, id st
 // that verify MACs with the key although they have left it. The deletion is
 // scheduled by now, so it fails no more.
 func (b *backend) warnOfAliases(ctx context.Context, s logical.Storage, id string, resp *logical.Response) {
-	aliases, err := b.store.AliasesOf(ctx, s, id)
+	aliases, err := b.store.AliasesOf(ctx, s, id, "", b.now())
 	switch {
 	case err != nil:
 		resp.AddWarning("the aliases that point at this key could not be listed; they will be deleted with it")
 	case len(aliases) > 0:
 		resp.AddWarning("aliases point at this key and will be deleted with it: " + aliasNamesOf(aliases))
 	}
-	accepting, err := b.store.AliasesAccepting(ctx, s, id, b.now())
+	accepting, err := b.store.AliasesAccepting(ctx, s, id, "", b.now())
 	switch {
 	case err != nil:
 		resp.AddWarning("the aliases that still accept this key by an overlap could not be listed; its MACs verify through them no more")

@@ -281,10 +281,11 @@ func (st *Store) aliasHints(ctx context.Context, s logical.Storage, keyID string
 	return collect(ctx, s, aliasIndex(keyID))
 }
 
-// AliasesOf returns the aliases that point at a key, sorted by name.
-func (st *Store) AliasesOf(ctx context.Context, s logical.Storage, keyID string) ([]*Alias, error) {
-	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) {
-		a, err := st.alias(ctx, s, name)
+// AliasesOf returns the aliases in a folder, "" for all, that point at a key,
+// sorted by name. What it reads does not depend on other folders.
+func (st *Store) AliasesOf(ctx context.Context, s logical.Storage, keyID, folder string, now time.Time) ([]*Alias, error) {
+	return st.aliasesBy(ctx, s, keyID, folder, func(name string) (*Alias, error) {
+		a, _, err := st.Alias(ctx, s, name, now)
 		if a == nil || a.TargetKeyID != keyID {
 			return nil, err
 		}
@@ -292,11 +293,11 @@ func (st *Store) AliasesOf(ctx context.Context, s logical.Storage, keyID string)
 	})
 }
 
-// AliasesAccepting returns the aliases that have left a key and still accept it
-// as a previous one, sorted by name. Aliases that version 0.1.0 has moved are not
+// AliasesAccepting returns the aliases in a folder, "" for all, that have left a
+// key and still accept it as a previous one, sorted by name. Aliases that version 0.1.0 has moved are not
 // found.
-func (st *Store) AliasesAccepting(ctx context.Context, s logical.Storage, keyID string, now time.Time) ([]*Alias, error) {
-	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) {
+func (st *Store) AliasesAccepting(ctx context.Context, s logical.Storage, keyID, folder string, now time.Time) ([]*Alias, error) {
+	return st.aliasesBy(ctx, s, keyID, folder, func(name string) (*Alias, error) {
 		a, _, err := st.Alias(ctx, s, name, now)
 		if err != nil || a == nil {
 			return nil, err
@@ -309,10 +310,9 @@ func (st *Store) AliasesAccepting(ctx context.Context, s logical.Storage, keyID 
 	})
 }
 
-// peekAliases returns the aliases that point at a key, without taking their
-// locks.
-func (st *Store) peekAliases(ctx context.Context, s logical.Storage, keyID string) ([]*Alias, error) {
-	return st.aliasesBy(ctx, s, keyID, func(name string) (*Alias, error) {
+// peekAliases is AliasesOf without taking locks, and also of keys that are gone.
+func (st *Store) peekAliases(ctx context.Context, s logical.Storage, keyID, folder string) ([]*Alias, error) {
+	return st.aliasesBy(ctx, s, keyID, folder, func(name string) (*Alias, error) {
 		a, err := load[Alias](ctx, s, name)
 		if a == nil || a.TargetKeyID != keyID {
 			return nil, err
@@ -321,14 +321,14 @@ func (st *Store) peekAliases(ctx context.Context, s logical.Storage, keyID strin
 	})
 }
 
-func (st *Store) aliasesBy(ctx context.Context, s logical.Storage, keyID string, get func(name string) (*Alias, error)) ([]*Alias, error) {
-	names, err := st.aliasHints(ctx, s, keyID)
+func (st *Store) aliasesBy(ctx context.Context, s logical.Storage, keyID, folder string, get func(name string) (*Alias, error)) ([]*Alias, error) {
+	names, err := collect(ctx, s, aliasIndex(keyID)+folder)
 	if err != nil {
 		return nil, err
 	}
 	var aliases []*Alias
 	for _, name := range names {
-		a, err := get(aliasPrefix + name)
+		a, err := get(aliasPrefix + folder + name)
 		if err != nil {
 			return nil, err
 		}
@@ -354,7 +354,7 @@ func (st *Store) ListAliases(ctx context.Context, s logical.Storage, folder stri
 		return nil, err
 	}
 	for _, id := range gone {
-		aliases, err := st.AliasesOf(ctx, s, id)
+		aliases, err := st.peekAliases(ctx, s, id, folder)
 		if err != nil {
 			return nil, err
 		}
@@ -517,7 +517,7 @@ func (st *Store) checkAliasCount(ctx context.Context, s logical.Storage, keyID s
 	if err != nil || len(hints) < kms.MaxAliasesPerKey {
 		return err
 	}
-	aliases, err := st.peekAliases(ctx, s, keyID)
+	aliases, err := st.peekAliases(ctx, s, keyID, "")
 	if err != nil || len(aliases) < kms.MaxAliasesPerKey {
 		return err
 	}

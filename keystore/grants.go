@@ -406,7 +406,9 @@ func publicGrant(g *grantRecord, err error) (*Grant, error) {
 	return &g.Grant, err
 }
 
-// EndGrant deletes a grant if check, which may be nil, allows it.
+// EndGrant deletes a grant if check, which may be nil, allows it. Whether there
+// is such a key is asked last, so that it shows to those only whom check allows
+// to end the grant.
 func (st *Store) EndGrant(ctx context.Context, s logical.Storage, keyID, grantID string, dryRun bool, check func(*Grant) error) error {
 	ctx, w, err := st.begin(ctx, s, keyPrefix+keyID)
 	if err != nil {
@@ -424,6 +426,13 @@ func (st *Store) EndGrant(ctx context.Context, s logical.Storage, keyID, grantID
 		if err := check(&g.Grant); err != nil {
 			return err
 		}
+	}
+	k, err := st.loadKey(ctx, s, keyID)
+	if err != nil {
+		return err
+	}
+	if k == nil || k.record.gone(st.now()) {
+		return kms.GrantNotFound(grantID) // it has gone with its key
 	}
 	if dryRun {
 		return kms.DryRun()
