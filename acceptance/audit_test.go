@@ -25,8 +25,8 @@ import (
 
 // kmsEndpoint is an endpoint before a server, in this process.
 type kmsEndpoint struct {
-	url string
-	log string // a file
+	url    string
+	client *http.Client // client, if nil
 }
 
 func newEndpoint(t *testing.T, server *testvault.Server, logFile string) *kmsEndpoint {
@@ -44,7 +44,7 @@ func newEndpoint(t *testing.T, server *testvault.Server, logFile string) *kmsEnd
 	must(t, err)
 	listener := httptest.NewServer(gateway.Handler(g, nil))
 	t.Cleanup(listener.Close)
-	return &kmsEndpoint{listener.URL, logFile}
+	return &kmsEndpoint{url: listener.URL}
 }
 
 // kmsAnswer is what the endpoint answers to a call.
@@ -71,7 +71,11 @@ func (e *kmsEndpoint) call(ctx context.Context, token, from, operation string, i
 		"X-Forwarded-For":      {from},
 		"Authorization":        {"AWS4-HMAC-SHA256 Credential=vault/20261122/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"},
 	}
-	response, err := client.Do(request)
+	caller := e.client
+	if caller == nil {
+		caller = client
+	}
+	response, err := caller.Do(request)
 	if err != nil {
 		return a, err
 	}

@@ -32,6 +32,7 @@ type options struct {
 	idleTimeout             time.Duration
 	shutdownDelay           time.Duration
 	shutdownTimeout         time.Duration
+	inventory               inventoryOptions
 	logLevel                slog.Level
 	version                 bool
 	dev                     devOptions
@@ -77,6 +78,7 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "`time` after SIGTERM in which /readyz is 503 and calls are still served, for load balancers to notice")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after that")
+	o.inventory.register(f)
 	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug, info (a line for each call), warn, error")
 	o.login.register(f)
 	o.dev.register(f)

@@ -46,6 +46,7 @@ func serve(ctx context.Context, o *options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	o.inventory.watch(ctx, g, log, registry)
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	servers, err := o.servers(g, wrap, metrics, log)
 	if err != nil {
