@@ -18,6 +18,7 @@ import (
 // Vault ends it. It is the sdk's ServeMultiplex with shortCut in front of the
 // sdk's server.
 func Serve(tlsProvider func() (*tls.Config, error)) error {
+	endWithParent()
 	if err := pluginutil.OptionallyEnableMlock(); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os/exec"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,9 +21,10 @@ const stopTimeout = 10 * time.Second
 // systems the child is only ended by Stop and Kill, and by an interrupt from
 // the terminal, which reaches parent and child alike.
 type Process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // of Wait; readable once done is closed
+	cmd   *exec.Cmd
+	done  chan struct{}
+	err   error       // of Wait; readable once done is closed
+	alone atomic.Bool // see KillAlone
 }
 
 // StartProcess starts cmd. The caller sets everything but the SysProcAttr.
@@ -41,7 +43,9 @@ func StartProcess(cmd *exec.Cmd) (*Process, error) {
 			return
 		}
 		p.err = cmd.Wait()
-		killGroup(cmd) // children that the process left behind when it crashed
+		if !p.alone.Load() {
+			killGroup(cmd) // children that the process left behind when it crashed
+		}
 		close(p.done)
 	}()
 	if err := <-started; err != nil {
@@ -75,6 +79,15 @@ func (p *Process) Kill() {
 	default:
 		killGroup(p.cmd)
 	}
+	<-p.done
+}
+
+// KillAlone kills the process and leaves its children to themselves, for tests
+// of what they do then. It returns when the process is gone. The caller sees to
+// it that the children end.
+func (p *Process) KillAlone() {
+	p.alone.Store(true)
+	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 

@@ -364,6 +364,14 @@ func (s *Server) Kill() {
 	}
 }
 
+// KillAlone is Kill but for the plugins, which it leaves to themselves. The
+// caller sees to it that they end.
+func (s *Server) KillAlone() {
+	if process := s.current(); process != nil {
+		process.KillAlone()
+	}
+}
+
 // Restart ends the server if it runs, starts it again on the same data and
 // address, and unseals it.
 func (s *Server) Restart(ctx context.Context) error {
