@@ -31,6 +31,26 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	}
 }
 
+// TestPagesForDevelopersNameWhatIsThere holds the pages about the inside to the
+// tests and files that they name.
+func TestPagesForDevelopersNameWhatIsThere(t *testing.T) {
+	t.Parallel()
+	exists := testNames(t)
+	name, file := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`"), regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
+	for _, page := range []string{"CONTRIBUTING.md", "docs/architecture.md"} {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, match := range name.FindAllStringSubmatch(string(text), -1) {
+			require.True(t, exists[match[1]], "%s: %s is no test", page, match[1])
+		}
+		files := file.FindAllStringSubmatch(string(text), -1)
+		require.NotEmpty(t, files)
+		for _, match := range files {
+			require.FileExists(t, match[1], page)
+		}
+	}
+}
+
 // testNames returns the names of all tests and fuzz targets of the module.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
