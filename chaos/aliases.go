@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/bits"
 
 	"github.com/anishathalye/porcupine"
 )
@@ -20,7 +19,6 @@ func (s keySet) has(anchor int) bool  { return s&setOf(anchor) != 0 }
 func (s keySet) with(a int) keySet    { return s | setOf(a) }
 func (s keySet) without(a int) keySet { return s &^ setOf(a) }
 func (s keySet) String() string       { return fmt.Sprintf("%0*b", anchors, uint8(s)) }
-func (s keySet) len() int             { return bits.OnesCount8(uint8(s)) }
 
 // aliasState is where an alias points. The zero value is no alias.
 type aliasState struct {
@@ -144,6 +142,20 @@ func aliasWrites(input, output any) (aliasState, bool) {
 		return aliasState{exists: true, target: op.target}, true
 	case "delete":
 		return aliasState{}, true
+	}
+	return aliasState{}, false
+}
+
+// aliasReads are the operations that show an alias, and what they show.
+func aliasReads(input, output any) (aliasState, bool) {
+	op, result := input.(aliasOp), output.(aliasResult)
+	switch {
+	case op.kind == "read" && result.exception == absent:
+		return aliasState{}, true
+	case op.kind == "read" && result.shown != nil:
+		return *result.shown, true
+	case op.kind == "mac" && result.exception == "":
+		return aliasState{exists: true, target: result.key}, true
 	}
 	return aliasState{}, false
 }

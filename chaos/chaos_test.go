@@ -156,22 +156,33 @@ func TestLists(t *testing.T) {
 	remove := func(call, end int64) porcupine.Operation {
 		return porcupine.Operation{Input: aliasOp{kind: "delete"}, Output: aliasResult{}, Call: call, Return: end}
 	}
+	read := func(call, end int64, there bool) porcupine.Operation {
+		result := aliasResult{exception: absent}
+		if there {
+			result = aliasResult{shown: &aliasState{exists: true, target: 1}}
+		}
+		return porcupine.Operation{Input: aliasOp{kind: "read"}, Output: result, Call: call, Return: end}
+	}
 	refused := porcupine.Operation{Input: aliasOp{kind: "write"}, Output: aliasResult{exception: exists}, Call: 1, Return: 2}
 	for name, c := range map[string]struct {
 		writes          []porcupine.Operation
 		shown, notShown bool // is all right, by a list from 10 to 20
 	}{
-		"nothing":               {nil, false, true},
-		"refused":               {[]porcupine.Operation{refused}, false, true},
-		"made before":           {[]porcupine.Operation{write(1, 5)}, true, false},
-		"made meanwhile":        {[]porcupine.Operation{write(12, 15)}, true, true},
-		"begun before":          {[]porcupine.Operation{write(1, 15)}, true, true},
-		"made afterwards":       {[]porcupine.Operation{write(21, 25)}, false, true},
-		"of unknown end":        {[]porcupine.Operation{write(1, never)}, true, true},
-		"removed before":        {[]porcupine.Operation{write(1, 2), remove(3, 4)}, false, true},
-		"removed meanwhile":     {[]porcupine.Operation{write(1, 2), remove(3, 14)}, true, true},
-		"removed and made":      {[]porcupine.Operation{write(1, 2), remove(3, 4), write(5, 6)}, true, false},
-		"unknown, then removed": {[]porcupine.Operation{write(1, never), remove(3, 4)}, true, true},
+		"nothing":                        {nil, false, true},
+		"refused":                        {[]porcupine.Operation{refused}, false, true},
+		"made before":                    {[]porcupine.Operation{write(1, 5)}, true, false},
+		"made meanwhile":                 {[]porcupine.Operation{write(12, 15)}, true, true},
+		"begun before":                   {[]porcupine.Operation{write(1, 15)}, true, true},
+		"made afterwards":                {[]porcupine.Operation{write(21, 25)}, false, true},
+		"of unknown end":                 {[]porcupine.Operation{write(1, never)}, true, true},
+		"removed before":                 {[]porcupine.Operation{write(1, 2), remove(3, 4)}, false, true},
+		"removed meanwhile":              {[]porcupine.Operation{write(1, 2), remove(3, 14)}, true, true},
+		"removed and made":               {[]porcupine.Operation{write(1, 2), remove(3, 4), write(5, 6)}, true, false},
+		"of unknown end, and read":       {[]porcupine.Operation{write(1, never), read(3, 4, true)}, true, false},
+		"of unknown end, and read later": {[]porcupine.Operation{write(1, never), read(3, 11, true)}, true, true},
+		"read and removed":               {[]porcupine.Operation{write(1, 2), read(3, 4, true), remove(5, 6), read(7, 8, false)}, false, true},
+		"read while removed":             {[]porcupine.Operation{write(1, 2), remove(3, 12), read(4, 5, true)}, true, true},
+		"unknown, then removed":          {[]porcupine.Operation{write(1, never), remove(3, 4)}, true, true},
 	} {
 		h := newHistory()
 		e := entity{"alias", "a"}

@@ -160,3 +160,9 @@ func keyWrites(input, output any) (present bool, isWrite bool) {
 	op, result := input.(keyOp), output.(keyResult)
 	return true, op.kind == "create" && result.exception == ""
 }
+
+// keyReads are the operations that show that there is a key.
+func keyReads(input, output any) (present bool, isRead bool) {
+	op, result := input.(keyOp), output.(keyResult)
+	return true, op.kind != "create" && result.exception == "" && !result.unknown
+}

@@ -10,6 +10,9 @@ import (
 // observation is what a list showed of one thing. A list may or may not show a
 // write that is under way, whatever reads of the same moment show: it must show
 // the state that some write left which nothing had replaced before the request.
+// A state is also replaced once a read, begun after the write had ended, has
+// shown another one: so it comes out when a list leaves out for ever what a
+// write made whose answer nobody got.
 type observation struct {
 	what      string // for people
 	fits      func(state any) bool
@@ -23,31 +26,43 @@ var listWrites = map[string]func(input, output any) (state any, isWrite bool){
 	"grant": func(input, output any) (any, bool) { return grantWrites(input, output) },
 }
 
+// listReads are the reads of a kind of thing. What a grantee may do tells that
+// there is a grant, and not which.
+var listReads = map[string]func(input, output any) (state any, isRead bool){
+	"key":   func(input, output any) (any, bool) { return keyReads(input, output) },
+	"alias": func(input, output any) (any, bool) { return aliasReads(input, output) },
+	"grant": func(input, output any) (any, bool) { return nil, false },
+}
+
 // nothing is the state of a thing that was never written.
 var nothing = map[string]any{"key": false, "alias": aliasState{}, "grant": ""}
 
 // explained reports whether one of the writes, or that there was none, explains
 // what a list showed.
-func (o observation) explained(kind string, writes []porcupine.Operation) bool {
-	none := porcupine.Operation{Call: -2, Return: -1}
-	return o.fits(nothing[kind]) && !o.replaced(none, writes) || o.explainedByOne(kind, writes)
-}
-
-func (o observation) explainedByOne(kind string, writes []porcupine.Operation) bool {
-	for _, w := range writes {
-		state, _ := listWrites[kind](w.Input, w.Output)
-		if w.Call <= o.end && o.fits(state) && !o.replaced(w, writes) {
+func (o observation) explained(kind string, operations []porcupine.Operation) bool {
+	if o.fits(nothing[kind]) && !o.replaced(kind, -1, operations) {
+		return true
+	}
+	for _, w := range operations {
+		state, isWrite := listWrites[kind](w.Input, w.Output)
+		if isWrite && w.Call <= o.end && o.fits(state) && !o.replaced(kind, w.Return, operations) {
 			return true
 		}
 	}
 	return false
 }
 
-// replaced reports whether a write was replaced by another one before the list
-// was asked for.
-func (o observation) replaced(w porcupine.Operation, writes []porcupine.Operation) bool {
-	for _, later := range writes {
-		if later.Call > w.Return && later.Return < o.call {
+// replaced reports whether what a write left, which had ended by then, was
+// replaced before the list was asked for.
+func (o observation) replaced(kind string, ended int64, operations []porcupine.Operation) bool {
+	for _, later := range operations {
+		if later.Call <= ended || later.Return >= o.call {
+			continue
+		}
+		if _, isWrite := listWrites[kind](later.Input, later.Output); isWrite {
+			return true
+		}
+		if state, isRead := listReads[kind](later.Input, later.Output); isRead && !o.fits(state) {
 			return true
 		}
 	}
@@ -56,15 +71,9 @@ func (o observation) replaced(w porcupine.Operation, writes []porcupine.Operatio
 
 // checkLists holds what lists showed of a thing against its writes.
 func (h *history) checkLists(e entity) []finding {
-	var writes []porcupine.Operation
-	for _, op := range h.operations[e] {
-		if _, ok := listWrites[e.kind](op.Input, op.Output); ok {
-			writes = append(writes, op)
-		}
-	}
 	var findings []finding
 	for _, o := range h.listed[e] {
-		if !o.explained(e.kind, writes) {
+		if !o.explained(e.kind, h.operations[e]) {
 			findings = append(findings, finding{Check: "lists", What: e.String(), Detail: fmt.Sprintf("%s, at %s", o.what, time.Duration(o.call))})
 			break // one of a thing is enough
 		}

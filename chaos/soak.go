@@ -202,7 +202,7 @@ func (c *chaos) sample(ctx context.Context, e *endpoint) (sample, error) {
 	vault := c.cluster.Nodes[0]
 	plugins, err := children(ctx, vault.Pid())
 	if err != nil || len(plugins) != 1 {
-		return sample{}, fmt.Errorf("Vault has the children %v, %w", plugins, err)
+		return sample{}, fmt.Errorf("children of Vault: %v, %w", plugins, err)
 	}
 	s := sample{values: map[string]float64{}}
 	for name, pid := range map[string]int{"plugin": plugins[0], "endpoint": e.process.Pid(), "Vault": vault.Pid()} {
@@ -266,7 +266,7 @@ func vaultGoroutines(ctx context.Context, client *api.Client) (float64, error) {
 			return gauge.Value, nil
 		}
 	}
-	return 0, errors.New("Vault does not count its goroutines")
+	return 0, errors.New("no count of Vault's goroutines")
 }
 
 // judge compares the last quarter of a soak with the second one: by then all
