@@ -2,6 +2,8 @@ package kmshmac
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -28,8 +30,8 @@ func (b *backend) pathGrants() []*framework.Path {
 		"next_after": optional(framework.TypeString, "What to pass as after for the next page."),
 	}
 	createFields := merge(dryRun, map[string]*framework.FieldSchema{
-		"grantee_principal":  {Type: framework.TypeString, Required: true, Description: "The id of the Vault entity that gets the permission."},
-		"retiring_principal": {Type: framework.TypeString, Description: "The id of the Vault entity that may retire the grant."},
+		"grantee_principal":  {Type: framework.TypeString, Required: true, Description: "The id of the Vault entity that gets the permission, or group/ and the id of a Vault identity group."},
+		"retiring_principal": {Type: framework.TypeString, Description: "The id of the Vault entity that may retire the grant, or group/ and the id of a group."},
 		"operations":         {Type: framework.TypeCommaStringSlice, Required: true, Description: "Of CreateGrant, RetireGrant, DescribeKey, GenerateMac and VerifyMac."},
 		"name":               {Type: framework.TypeString, Description: "A name. Repeating a request with a name makes no second grant."},
 		"constraints":        {Type: framework.TypeMap, Description: "Not for HMAC keys."},
@@ -176,22 +178,69 @@ func grantedOperations(name string, fields map[string]*framework.FieldSchema, op
 // entity do the operation. It hides from those without a grant which keys there
 // are, whatever else is wrong with the request.
 func (b *backend) mayTry(ctx context.Context, req *logical.Request, operation, name string) (*keystore.Key, error) {
-	k, err := b.store.GrantedKey(ctx, req.Storage, name, req.EntityID, operation, b.now())
-	if err == nil && k == nil {
-		err = logical.ErrPermissionDenied
+	for principal, err := range b.principals(req) {
+		if err != nil {
+			return nil, err
+		}
+		k, err := b.store.GrantedKey(ctx, req.Storage, name, principal, operation, b.now())
+		if k != nil || err != nil {
+			return k, err
+		}
 	}
-	return k, err
+	return nil, logical.ErrPermissionDenied
 }
 
-// requireGrant returns a check that the caller's entity has one grant for all
+// maxGroups is how many of an entity's groups are looked at: each costs storage
+// its reads.
+const maxGroups = 64
+
+// principals yields whom a grant may name for the caller to have it: the entity,
+// and then its groups of this moment, inherited ones among them. Vault is asked
+// for those only where the entity itself has no grant.
+func (b *backend) principals(req *logical.Request) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if req.EntityID == "" || !yield(req.EntityID, nil) {
+			return
+		}
+		groups, err := b.System().GroupsForEntity(req.EntityID)
+		if err != nil {
+			yield("", fmt.Errorf("asking for the groups of the entity: %w", err))
+			return
+		}
+		slices.SortFunc(groups, func(a, b *logical.Group) int { return strings.Compare(a.ID, b.ID) })
+		for _, group := range groups[:min(len(groups), maxGroups)] {
+			if !yield(keystore.GroupPrincipal+group.ID, nil) {
+				return
+			}
+		}
+	}
+}
+
+// requireGrant returns a check that the caller has one grant for all
 // these operations.
 func (b *backend) requireGrant(ctx context.Context, req *logical.Request, operations ...string) func(*keystore.Key) error {
 	return func(k *keystore.Key) error {
-		g, err := b.store.FindGrant(ctx, req.Storage, k.ID, req.EntityID, operations...)
-		if err == nil && g == nil {
-			err = logical.ErrPermissionDenied
+		for principal, err := range b.principals(req) {
+			if err != nil {
+				return err
+			}
+			g, err := b.store.FindGrant(ctx, req.Storage, k.ID, principal, operations...)
+			if g != nil || err != nil {
+				return err
+			}
+			if principal != req.EntityID {
+				continue
+			}
+			// Vault need not be asked for groups where no group has such a grant.
+			toGroups, err := b.store.FindGrant(ctx, req.Storage, k.ID, keystore.GroupPrincipal, operations...)
+			if err != nil {
+				return err
+			}
+			if toGroups == nil {
+				break
+			}
 		}
-		return err
+		return logical.ErrPermissionDenied
 	}
 }
 
@@ -275,6 +324,9 @@ func grantFromInput(in map[string]any, d *framework.FieldData) (keystore.Grant, 
 // warnOfUnknownEntity helps with typing errors: a grant to nobody is no error,
 // since an entity may come later, but hardly meant.
 func (b *backend) warnOfUnknownEntity(principal string, resp *logical.Response) {
+	if strings.HasPrefix(principal, keystore.GroupPrincipal) {
+		return // the sdk has no way to ask for a group
+	}
 	if entity, err := b.System().EntityInfo(principal); err != nil || entity == nil {
 		resp.AddWarning("no Vault entity has the id given as grantee_principal, so nobody can use this grant")
 	}
@@ -394,17 +446,25 @@ func (b *backend) pathRetireGrant(ctx context.Context, req *logical.Request, d *
 	if err := kms.CheckNotAlias(keyID); err != nil {
 		return nil, err
 	}
+	// Asked for first, so that it tells nothing of the grant.
+	var principals []string
+	for principal, err := range b.principals(req) {
+		if err != nil {
+			return nil, err
+		}
+		principals = append(principals, principal)
+	}
 	return nil, b.store.EndGrant(ctx, req.Storage, keyID, grantID, d.Get("dry_run").(bool), func(g *keystore.Grant) error {
-		return mayRetire(req.EntityID, g)
+		return mayRetire(principals, g)
 	})
 }
 
 // mayRetire allows retirement to the retiring principal, and to the grantee if
 // the grant says so. A token without an entity is nobody: it may be any team's.
 // The owner of the key, to whom KMS allows it too, has a path with the key in it.
-func mayRetire(entityID string, g *keystore.Grant) error {
-	isGrantee := entityID == g.GranteePrincipal && slices.Contains(g.Operations, "RetireGrant")
-	if entityID != "" && (entityID == g.RetiringPrincipal || isGrantee) {
+func mayRetire(principals []string, g *keystore.Grant) error {
+	isGrantee := slices.Contains(principals, g.GranteePrincipal) && slices.Contains(g.Operations, "RetireGrant")
+	if isGrantee || slices.Contains(principals, g.RetiringPrincipal) {
 		return nil
 	}
 	return logical.ErrPermissionDenied

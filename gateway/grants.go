@@ -45,17 +45,60 @@ func (a ARNs) nativePrincipal(arn string) string {
 	return arn
 }
 
-// principalARN is the reverse of nativePrincipal.
+// principalARN is the reverse of nativePrincipal, and of groupPrincipal but for
+// the group's name.
 func (a ARNs) principalARN(native string) any {
+	if group, ok := strings.CutPrefix(native, groupPrincipal); ok {
+		return a.role(group)
+	}
 	if native == "" || strings.HasPrefix(native, arnPrefix) {
 		return optional(native)
 	}
 	return a.user(native)
 }
 
+// groupPrincipal begins the native name of a group; its id follows.
+const groupPrincipal = "group/"
+
+var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// resolveGroup replaces the principal of a member by the group of Vault's
+// identities that one of the account's roles stands for: by its id, or by its
+// name, for which Vault is asked with the caller's token. Other principals stay.
+func (c *call) resolveGroup(in input, member string) error {
+	arn := in.text(member)
+	name, ok := c.arns().roleOf(arn)
+	if !ok || name == "" {
+		return nil
+	}
+	if !uuidPattern.MatchString(name) {
+		var group struct {
+			ID string `json:"id"`
+		}
+		err := c.send(vaultRequest{
+			method: http.MethodGet, path: "identity/group/name/" + name, token: c.caller.token, from: c.trace.from, correlation: c.trace.id,
+		}, &group)
+		switch {
+		case forbidden(err):
+			return &kms.Exception{
+				Type: kms.TypeAccessDenied,
+				Message: "User: " + c.principal() + " is not authorized to perform: iam:GetRole on resource: " + arn +
+					" because no identity-based policy allows the iam:GetRole action",
+			}
+		case missing(err):
+			return &kms.Exception{Type: kms.TypeInvalidArn, Message: "ARN does not refer to a valid principal: " + arn}
+		case err != nil:
+			return err
+		}
+		name = group.ID
+	}
+	in[member] = groupPrincipal + name
+	return nil
+}
+
 // checkCreateGrant checks the principals. The order relative to the key's
 // checks is not on record for KMS.
-func checkCreateGrant(_ *call, in input) error {
+func checkCreateGrant(c *call, in input) error {
 	if err := kms.CheckPrincipal(in, "Grantee", true); err != nil {
 		return err
 	}
@@ -69,6 +112,9 @@ func checkCreateGrant(_ *call, in input) error {
 		}
 		bare := &kms.Exception{Type: kms.TypeInvalidArn, Message: member + " does not refer to a valid principal."}
 		if err := checkPrincipal(text, bare); err != nil {
+			return err
+		}
+		if err := c.resolveGroup(in, member); err != nil {
 			return err
 		}
 	}
@@ -126,7 +172,10 @@ func listGrants(c *call, in input) (answer, error) {
 		if err := checkPrincipal(grantee, bare); err != nil {
 			return nil, err
 		}
-		query.Set("grantee_principal", c.arns().nativePrincipal(grantee))
+		if err := c.resolveGroup(in, "GranteePrincipal"); err != nil {
+			return nil, err
+		}
+		query.Set("grantee_principal", c.arns().nativePrincipal(in.text("GranteePrincipal")))
 	}
 	return c.grants(in, markGrants, "list-grants/"+c.key.native, query)
 }
@@ -141,7 +190,10 @@ func listRetirableGrants(c *call, in input) (answer, error) {
 		return nil, err
 	}
 	// Everybody may see their own grants; a policy says who may see others'.
-	principal := c.arns().nativePrincipal(retiring)
+	if err := c.resolveGroup(in, "RetiringPrincipal"); err != nil {
+		return nil, err
+	}
+	principal := c.arns().nativePrincipal(in.text("RetiringPrincipal"))
 	a, err := c.grants(in, markRetirable, "list-retirable-grants", url.Values{"retiring_principal": {principal}})
 	if forbidden(err) {
 		if others, err := c.grants(in, markRetirable, "list-retirable-grants/"+principal, url.Values{}); !forbidden(err) {

@@ -702,7 +702,8 @@ func TestAppRoleCallers(t *testing.T) {
 	require.ErrorContains(t, err, "invalid role or secret ID")
 }
 
-// TestGrantsToSessions grants to the ARN that GetCallerIdentity answers.
+// TestGrantsToSessions grants to the ARN that GetCallerIdentity answers, and to a
+// group of Vault's identities.
 func TestGrantsToSessions(t *testing.T) {
 	w := newWorld(t)
 	i := w.instance(t, byJWT, session.RandomKey())
@@ -726,4 +727,36 @@ func TestGrantsToSessions(t *testing.T) {
 	listed, err := root.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: aws.String("payments/k"), GranteePrincipal: who.Arn})
 	require.NoError(t, err)
 	require.Len(t, listed.Grants, 1)
+
+	// A group, by its name: who is in it has the grant, at that moment.
+	group := "arn:aws:iam::" + account + ":role/ops/verifiers"
+	toGroup := &kms.CreateGrantInput{KeyId: aws.String("payments/k"), GranteePrincipal: &group, Operations: []types.GrantOperation{types.GrantOperationVerifyMac}}
+	_, err = root.CreateGrant(t.Context(), toGroup)
+	requireTyped[types.InvalidArnException](t, err, "ARN does not refer to a valid principal: "+group)
+	w.write(t, "identity/group", map[string]any{"name": "verifiers"})
+	_, err = root.CreateGrant(t.Context(), toGroup)
+	require.NoError(t, err)
+	mac, err := generate(root, "payments/k", []byte("m"))
+	require.NoError(t, err)
+	_, err = verify(kms.NewFromConfig(guest), "payments/k", []byte("m"), mac.Mac)
+	require.Equal(t, "AccessDeniedException", codeOf(err))
+	entity := (*who.Arn)[strings.LastIndexByte(*who.Arn, '/')+1:]
+	w.write(t, "identity/group/name/verifiers", map[string]any{"member_entity_ids": entity})
+	_, err = verify(kms.NewFromConfig(guest), "payments/k", []byte("m"), mac.Mac)
+	require.NoError(t, err)
+	listed, err = root.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: aws.String("payments/k"), GranteePrincipal: &group})
+	require.NoError(t, err)
+	require.Len(t, listed.Grants, 1)
+	byID := *listed.Grants[0].GranteePrincipal
+	require.Regexp(t, "^arn:aws:iam::"+account+":role/[0-9a-f-]{36}$", byID)
+	listed, err = root.ListGrants(t.Context(), &kms.ListGrantsInput{KeyId: aws.String("payments/k"), GranteePrincipal: &byID})
+	require.NoError(t, err)
+	require.Len(t, listed.Grants, 1)
+	w.write(t, "identity/group/name/verifiers", map[string]any{"member_entity_ids": ""})
+	_, err = verify(kms.NewFromConfig(guest), "payments/k", []byte("m"), mac.Mac)
+	require.Equal(t, "AccessDeniedException", codeOf(err))
+	// Who may not read groups cannot name them.
+	_, err = kms.NewFromConfig(guest).CreateGrant(t.Context(), toGroup)
+	require.Equal(t, "AccessDeniedException", codeOf(err))
+	require.ErrorContains(t, err, "iam:GetRole on resource: "+group)
 }

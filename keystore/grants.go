@@ -66,10 +66,26 @@ func isGrantID(id string) bool {
 	return err == nil && len(raw) == sha256.Size && hex.EncodeToString(raw) == id
 }
 
+// GroupPrincipal begins the principal of a group of Vault's identities; the
+// group's id follows. No entity has such an id. By itself it stands for all
+// groups, where grants are looked for.
+const GroupPrincipal = "group/"
+
+// grantees returns by whom a grant is looked for: by its grantee, and where that
+// is a group by any group.
+func (g *Grant) grantees() []string {
+	if strings.HasPrefix(g.GranteePrincipal, GroupPrincipal) && g.GranteePrincipal != GroupPrincipal {
+		return []string{g.GranteePrincipal, GroupPrincipal}
+	}
+	return []string{g.GranteePrincipal}
+}
+
 // saveGrant writes a grant, its hints first. The change holds the key's lock.
 func (w *write) saveGrant(g *grantRecord) error {
-	if err := w.put(granteeIndex(g.KeyID, g.GranteePrincipal)+g.ID, struct{}{}); err != nil {
-		return err
+	for _, grantee := range g.grantees() {
+		if err := w.put(granteeIndex(g.KeyID, grantee)+g.ID, struct{}{}); err != nil {
+			return err
+		}
 	}
 	if g.RetiringPrincipal != "" {
 		if err := w.put(retireeIndex(g.RetiringPrincipal)+g.ID, grantRef{KeyID: g.KeyID}); err != nil {
@@ -85,8 +101,10 @@ func (w *write) removeGrant(g *grantRecord) error {
 	if err := w.remove(grantsOf(g.KeyID) + g.ID); err != nil {
 		return err
 	}
-	if err := w.remove(granteeIndex(g.KeyID, g.GranteePrincipal) + g.ID); err != nil {
-		return err
+	for _, grantee := range g.grantees() {
+		if err := w.remove(granteeIndex(g.KeyID, grantee) + g.ID); err != nil {
+			return err
+		}
 	}
 	if g.RetiringPrincipal == "" {
 		return nil
@@ -216,7 +234,7 @@ func (st *Store) loadGrantsTo(ctx context.Context, s logical.Storage, keyID, pri
 		if err != nil {
 			return nil, err
 		}
-		if g != nil && g.GranteePrincipal == principal {
+		if g != nil && slices.Contains(g.grantees(), principal) {
 			grants = append(grants, &g.Grant)
 		}
 	}
