@@ -14,7 +14,7 @@ resource "aws_kms_key" "multi_region" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
-      Sid       = "Vault decides"
+      Sid       = var.rewritten ? "Policies of Vault decide" : "Vault decides"
       Effect    = "Allow"
       Principal = { AWS = "arn:aws:iam::111122223333:root" }
       Action    = "kms:*"
