@@ -73,6 +73,9 @@ func (s *slowStorage) Delete(ctx context.Context, name string) error {
 	return s.slow(ctx, name, func(ctx context.Context) error { return s.Storage.Delete(ctx, name) })
 }
 
+// fixtureGrant is the fixture's grant to e.
+const fixtureGrant = "3fa4a05f54939e86e5a97d4b67b8fa96e5c0c239287010351111b6e5be117745"
+
 // writes are one of each kind of change, with the record that it is about.
 var writes = []struct {
 	name   string
@@ -107,6 +110,9 @@ var writes = []struct {
 	{"delete an alias", "alias/plain", func(ctx context.Context, st *Store, s logical.Storage) error {
 		return st.DeleteAlias(ctx, s, "alias/plain")
 	}},
+	{"revoke a grant", grantsOf("payments/HMAC_256") + fixtureGrant, func(ctx context.Context, st *Store, s logical.Storage) error {
+		return st.EndGrant(ctx, s, "payments/HMAC_256", fixtureGrant, false, nil)
+	}},
 	{"settings", "config/mount", func(ctx context.Context, st *Store, s logical.Storage) error {
 		_, err := st.ChangeSettings(ctx, s, func(settings *Settings) { settings.PendingWindowInDays = 9 })
 		return err
@@ -139,6 +145,9 @@ func shown(t *testing.T, st *Store, s logical.Storage, now time.Time) map[string
 		require.NoError(t, err)
 		all["aliases in "+folder] = slices.Clone(names)
 	}
+	g, err := st.FindGrant(ctx, s, "payments/HMAC_256", "e", "GenerateMac")
+	require.NoError(t, err)
+	all["granted"] = g != nil
 	settings, err := st.Settings(ctx, s)
 	require.NoError(t, err)
 	all["settings"] = settings
