@@ -7,7 +7,7 @@
 set -euo pipefail
 
 total=${1:?usage: $0 SECONDS [SECONDS OF A TURN]} turn=${2:-60}
-keep_files=60    # per target
+keep_files=30    # per target
 keep_bytes=2048  # per input: larger ones add little and bloat the repository
 
 targets=$(grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's|^(.*)/[^/]*:func (.*)$|\1 \2|' | sort)
