@@ -88,6 +88,7 @@ func newBackend() *backend {
 			b.pathGrants(),
 			b.pathInventory(),
 			b.pathUpcoming(),
+			b.pathBulk(),
 			b.pathOtherOperations(),
 			b.pathConfig(),
 			b.pathReady(),

@@ -157,6 +157,36 @@ func TestEstate(t *testing.T) {
 			t.Errorf("unused are %d keys", len(got))
 		}
 	})
+	t.Run("bulk", func(t *testing.T) {
+		viewer["operator"].denied(t, "POST", "bulk/disable-key/payments", body{"tag": "number=1"})
+		token, err := m.server.Token(t.Context(), m.path+"-bulk", fmt.Sprintf(`path "%s/bulk/disable-key/payments/*" { capabilities = ["update"] }`, m.path))
+		must(t, err)
+		mover := m.as(token)
+		mover.denied(t, "POST", "bulk/disable-key/payments-x/f1", body{"tag": "number=1"})
+		mover.denied(t, "POST", "bulk/schedule-key-deletion/payments/f1", body{"tag": "number=1"})
+		var changed []string
+		for after := ""; ; {
+			page := mover.write(t, "bulk/disable-key/payments/f1", body{"tag": "number=5", "after": after, "limit": 20})
+			results, _ := page["results"].([]any)
+			for _, r := range results {
+				result, _ := r.(body)
+				if result["result"] != "done" {
+					t.Errorf("%v", r)
+				}
+				id, _ := result["key_id"].(string)
+				changed = append(changed, id)
+			}
+			if page["truncated"] != true {
+				break
+			}
+			after, _ = page["next_after"].(string)
+		}
+		got, _, err := viewer["payments"].pages(t.Context(), "inventory/payments", url.Values{"key_state": {"Disabled"}})
+		must(t, err)
+		if len(changed) == 0 || !slices.Equal(got, changed) && !slices.Equal(without(got, all[4321]), changed) {
+			t.Errorf("%d keys were disabled, %d are", len(changed), len(got))
+		}
+	})
 	t.Run("command line", func(t *testing.T) {
 		folder := m.path + "/inventory/payments/f3"
 		list := cli(t, m.server, 0, "list", "-detailed", folder).Stdout
@@ -181,4 +211,8 @@ func specOf(m mount, t *testing.T, id string) spec {
 	name := m.read(t, "keys/"+id)["key_spec"]
 	i := slices.IndexFunc(specs, func(s spec) bool { return s.name == name })
 	return specs[i]
+}
+
+func without(ids []string, id string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(other string) bool { return other == id })
 }

@@ -380,6 +380,9 @@ type AliasInput struct {
 	// MustExist says, unless nil, whether there must be such an alias: true
 	// only moves one, false only creates one.
 	MustExist *bool
+
+	// DryRun has nothing written: the answer is what would be.
+	DryRun bool
 }
 
 // WriteAlias creates or moves an alias. Readers see it either where it was or
@@ -426,6 +429,11 @@ func (st *Store) WriteAlias(ctx context.Context, s logical.Storage, in AliasInpu
 		if err := st.checkHintCount(ctx, s, existing.TargetKeyID); err != nil {
 			return nil, err
 		}
+	}
+	if in.DryRun {
+		return a, nil
+	}
+	if existing != nil && existing.TargetKeyID != a.TargetKeyID && len(a.Previous) > 0 {
 		if err := w.put(overlapHint(a, a.Previous[len(a.Previous)-1]), struct{}{}); err != nil {
 			return nil, err
 		}

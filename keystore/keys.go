@@ -364,19 +364,34 @@ func (st *Store) KeyPolicy(ctx context.Context, s logical.Storage, id string, no
 	return k.record.Policy, nil
 }
 
-// ScheduleKeyDeletion lets a key cease to exist in so many days; 0 stands for
-// the mount's default. Fewer than the mount's shortest waiting period are
-// refused.
-func (st *Store) ScheduleKeyDeletion(ctx context.Context, s logical.Storage, id string, days int) (*Key, error) {
+// CheckPendingWindow refuses a waiting period that is none of KMS's, or shorter
+// than the mount's shortest; 0 stands for the mount's default.
+func (st *Store) CheckPendingWindow(ctx context.Context, s logical.Storage, days int) error {
+	_, err := st.pendingWindow(ctx, s, days)
+	return err
+}
+
+func (st *Store) pendingWindow(ctx context.Context, s logical.Storage, days int) (int, error) {
 	settings, err := st.Settings(ctx, s)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	if days == 0 {
 		days = settings.PendingWindowInDays
 	}
-	if shortest := settings.MinPendingWindow(); days < shortest {
-		return nil, kms.Validationf("PendingWindowInDays must be between %d and %d", shortest, kms.MaxPendingWindowDays)
+	if shortest := settings.MinPendingWindow(); days < shortest || days > kms.MaxPendingWindowDays {
+		return 0, kms.Validationf("PendingWindowInDays must be between %d and %d", shortest, kms.MaxPendingWindowDays)
+	}
+	return days, nil
+}
+
+// ScheduleKeyDeletion lets a key cease to exist in so many days; 0 stands for
+// the mount's default. Fewer than the mount's shortest waiting period are
+// refused.
+func (st *Store) ScheduleKeyDeletion(ctx context.Context, s logical.Storage, id string, days int) (*Key, error) {
+	days, err := st.pendingWindow(ctx, s, days)
+	if err != nil {
+		return nil, err
 	}
 	return st.changeKey(ctx, s, "ScheduleKeyDeletion", id, func(r *keyRecord, now time.Time) (bool, error) {
 		r.DeletionDate = now.UTC().AddDate(0, 0, days).Truncate(time.Millisecond)
