@@ -68,13 +68,60 @@ func (g *Gateway) sendTogether(ctx context.Context, group macGroup, calls []macR
 	})
 	vaultID := ""
 	if err == nil {
-		vaultID, err = decodeAnswer(body, &fields)
+		vaultID, err = fields.decode(body)
 	}
 	answers := fields.answers(group, len(calls), err)
 	for i := range answers {
 		answers[i].correlation, answers[i].vaultID = correlation, vaultID
 	}
 	return answers
+}
+
+// decode reads Vault's answer and returns Vault's id of the request.
+func (f *macFields) decode(body []byte) (requestID string, err error) {
+	if requestID, ok := f.scan(body); ok {
+		return requestID, nil
+	}
+	*f = macFields{}
+	return decodeAnswer(body, f)
+}
+
+// scan is decode for answers without errors, by the tokenizer of inputs: it
+// takes a quarter of the time of encoding/json (BenchmarkMacAnswer), and copies
+// the MACs of a batch once. ok is false for other answers.
+func (f *macFields) scan(body []byte) (requestID string, ok bool) {
+	s := &scanner{data: body}
+	text := func(into *string) error {
+		value, err := s.str()
+		*into = string(value)
+		return err
+	}
+	err := s.object(func(name []byte) error {
+		switch string(name) {
+		case "request_id":
+			return text(&requestID)
+		case "data":
+			return s.object(func(name []byte) error {
+				switch string(name) {
+				case "key_id":
+					return text(&f.KeyID)
+				case "mac":
+					return text(&f.Mac)
+				case "macs":
+					return text(&f.Macs)
+				case "macs_valid":
+					return text(&f.MacsValid)
+				case "key_ids":
+					return text(&f.KeyIDs)
+				case "errors":
+					return errSyntax
+				}
+				return s.skip(2)
+			})
+		}
+		return s.skip(1)
+	})
+	return requestID, err == nil && s.end() == nil
 }
 
 // answers deals the answer to a request, or its failure, out to its n calls.

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -179,4 +181,20 @@ func TestSharedRequestsOfTheDenied(t *testing.T) {
 	}
 	require.Len(t, f.all(), 4+5*4)
 	require.False(t, g.single(&group))
+}
+
+// A standby may answer where the active node is; the request follows, with its
+// verb, body and token.
+func TestRedirect(t *testing.T) {
+	active := newFakeVault(t, func(*vaultCall) (int, string) { return 200, `{"data":{"mac":"AAEC","key_id":"k"}}` })
+	standby := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, active.URL+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer standby.Close()
+	w := post(newTestGateway(t, standby.URL), "/", "GenerateMac", macBody)
+	require.Equal(t, 200, w.status, w.body)
+	c := active.last(t)
+	require.Equal(t, "PATCH kms/generate-mac/k t0ken", c.method+" "+c.path+" "+c.token)
+	require.Equal(t, "application/merge-patch+json", c.header.Get("Content-Type"))
+	require.Equal(t, "aGk=", c.body["message"])
 }

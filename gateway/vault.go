@@ -135,7 +135,7 @@ var (
 func (v *Vault) do(ctx context.Context, r vaultRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, v.timeout)
 	defer cancel()
-	response, err := v.http.Do(v.request(ctx, r))
+	response, err := v.roundTrip(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +152,21 @@ func (v *Vault) do(ctx context.Context, r vaultRequest) ([]byte, error) {
 		return nil, failure
 	}
 	return body, nil
+}
+
+// roundTrip makes a request. What follows redirections, which a standby may
+// answer, is net/http's client; since it prepares for them by copying all
+// headers, which a MAC need not wait for, it is asked only where there is one.
+func (v *Vault) roundTrip(ctx context.Context, r vaultRequest) (*http.Response, error) {
+	if v.http.Transport == nil || v.address.User != nil {
+		return v.http.Do(v.request(ctx, r))
+	}
+	response, err := v.http.Transport.RoundTrip(v.request(ctx, r))
+	if err != nil || response.StatusCode/100 != 3 {
+		return response, err
+	}
+	response.Body.Close()
+	return v.http.Do(v.request(ctx, r))
 }
 
 func (v *Vault) request(ctx context.Context, r vaultRequest) *http.Request {

@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// macAnswers are answers of Vault's, as they are and as they are not.
+var macAnswers = []string{
+	`{"request_id":"r","lease_id":"","renewable":false,"lease_duration":0,"data":{"key_id":"k","mac":"AAEC","mac_algorithm":"HMAC_SHA_256"},"wrap_info":null,"warnings":null,"auth":null,"mount_type":""}` + "\n",
+	`{"request_id":"r","data":{"key_id":"k","macs":"AAEC,AAED","mac_algorithm":"HMAC_SHA_256"},"warnings":["x"]}`,
+	`{"request_id":"r","data":{"key_id":"k","macs_valid":"true,false","key_ids":"k,l"}}`,
+	`{"request_id":"r","data":{"key_id":"k","macs":"AAEC,","errors":{"1":{"type":"ValidationException","message":"m"}}}}`,
+	`{"request_id":"r","data":{"key_id":"a\u002fb\n","mac_valid":true}}`,
+	`{"request_id":"r","data":null}`, `{"data":{"mac":7}}`, `{"data":{"mac":null}}`, `{"mac":"AAEC"}`, `{}`, `[]`, `<html>`, `{"data":{"mac":"AAEC"}`, `{"data":{"mac":"AAEC"}}x`, ``,
+}
+
+// FuzzMacAnswer: what the short way of reading an answer takes is JSON.
+func FuzzMacAnswer(f *testing.F) {
+	for _, answer := range macAnswers {
+		f.Add(answer)
+	}
+	f.Fuzz(func(t *testing.T, answer string) {
+		if _, ok := new(macFields).scan([]byte(answer)); ok && !json.Valid([]byte(answer)) {
+			t.Fatalf("took what is no JSON: %q", answer)
+		}
+	})
+}
+
+func TestMacAnswers(t *testing.T) {
+	scanned := 0
+	for _, answer := range macAnswers {
+		var got, want macFields
+		id, err := got.decode([]byte(answer))
+		wantID, wantErr := decodeAnswer([]byte(answer), &want)
+		require.Equal(t, wantErr, err, answer)
+		require.Equal(t, wantID, id, answer)
+		require.Equal(t, want, got, answer)
+		if _, ok := new(macFields).scan([]byte(answer)); ok {
+			scanned++
+		}
+	}
+	require.Equal(t, 6, scanned, "those without errors, in short or in long")
+}
+
+func BenchmarkMacAnswer(b *testing.B) {
+	answer := []byte(macAnswers[0])
+	for name, decode := range map[string]func(*macFields) (string, error){
+		"scan":          func(f *macFields) (string, error) { return f.decode(answer) },
+		"encoding/json": func(f *macFields) (string, error) { return decodeAnswer(answer, f) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := decode(new(macFields)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
