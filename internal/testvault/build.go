@@ -76,6 +76,7 @@ func build(ctx context.Context, pkg string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	lookAtSources(root)
 	checkout := sha256.Sum256([]byte(root))
 	dir, err := cacheDir("build-" + hex.EncodeToString(checkout[:6]))
 	if err != nil {
@@ -101,6 +102,21 @@ func build(ctx context.Context, pkg string) (string, error) {
 		return "", fmt.Errorf("%w\n%s", err, output.Bytes())
 	}
 	return path, nil
+}
+
+// lookAtSources reads the folders of the sources. go test repeats a result for
+// as long as the test program and the files that it has looked at are the same,
+// and what go build reads it does not see. What cannot be read is not looked at.
+func lookAtSources(root string) {
+	_ = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() || path == root {
+			return nil
+		}
+		if name := entry.Name(); strings.HasPrefix(name, ".") || name == "bin" || name == "dist" {
+			return fs.SkipDir
+		}
+		return nil
+	})
 }
 
 // moduleRoot finds the folder of this repository's go.mod from the working
