@@ -184,9 +184,11 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.newKey(t, "k", hmac256)
-	name := "vault.route.update." + m.path + "-"
-	eventually(t, name, func() bool {
+	update, patch := "vault.route.update."+m.path+"-", "vault.route.patch."+m.path+"-"
+	eventually(t, update, func() bool {
 		m.mac(t, "k", hmac256, []byte("x"))
-		return strings.Contains(sys(t, m.server, "GET", "sys/metrics", nil).raw, name)
+		m.do(t, "PATCH", "generate-mac/k", body{"mac_algorithm": "HMAC_SHA_256", "message": "eA=="})
+		shown := sys(t, m.server, "GET", "sys/metrics", nil).raw
+		return strings.Contains(shown, update) && strings.Contains(shown, patch)
 	})
 }

@@ -245,9 +245,10 @@ func (c *Call) operation(path, vaultOperation string) {
 		c.Operation = vaultOperation + " " + head
 		return
 	}
-	if strings.HasPrefix(name, kms.AliasPrefix) {
+	switch {
+	case strings.HasPrefix(name, kms.AliasPrefix):
 		c.Alias = name
-	} else {
+	case head != "list-retirable-grants": // which has a principal there
 		c.Key = name
 	}
 }
