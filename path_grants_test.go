@@ -489,3 +489,55 @@ func TestGrantsPerKey(t *testing.T) {
 	require.NoError(t, m.storage.Delete(t.Context(), grantsOf("a")+fmt.Sprintf("%064x", 0)))
 	write(t, m, "create-grant/a", data)
 }
+
+// TestGrantsToGroups grants to a group: whoever is in it at the moment has the
+// grant, and nobody is left behind in storage when it ends.
+func TestGrantsToGroups(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		in := func(ids ...string) {
+			var groups []*logical.Group
+			for _, id := range ids {
+				groups = append(groups, &logical.Group{ID: id})
+			}
+			m.b.System().(*logical.StaticSystemView).GroupsVal = groups
+		}
+		createKey(t, m, "a")
+		createKey(t, m, "b")
+		ann := m.as("ann")
+		id, token := createGrant(t, m, "a", "group/g1", "GenerateMac,RetireGrant,CreateGrant")
+		in()
+		requireForbidden(t, ann, "granted/generate-mac/a", macFields("m"))
+		in("g0", "g1")
+		for range 2 {
+			write(t, ann, "granted/generate-mac/a", macFields("m"))
+		}
+		requireForbidden(t, ann, "granted/generate-mac/b", macFields("m"))
+		requireForbidden(t, ann, "granted/describe-key/a", nil)
+		requireForbidden(t, m, "granted/generate-mac/a", macFields("m")) // no entity is in no group
+		createGrant(t, m, "b", "group/g1", "GenerateMac")
+		in("g0")
+		requireForbidden(t, ann, "granted/generate-mac/a", macFields("m"))
+		requireForbidden(t, ann, "retire-grant", fields{"grant_token": token})
+
+		// Whoever is in very many groups has the grants of some.
+		many := make([]string, 0, 100)
+		for i := range 100 {
+			many = append(many, fmt.Sprintf("f%02d", i))
+		}
+		in(append(many, "g1")...)
+		requireForbidden(t, ann, "granted/generate-mac/a", macFields("m"))
+
+		// A member passes on what the group may, and gives it up.
+		in("g1")
+		passed := write(t, ann, "granted/create-grant/a", fields{"grantee_principal": "ben", "operations": "GenerateMac"})
+		write(t, m.as("ben"), "granted/generate-mac/a", macFields("m"))
+		require.Len(t, read(t, m, "list-grants/a")["grants"], 2)
+		write(t, ann, "retire-grant", fields{"key_id": "a", "grant_id": id})
+		requireForbidden(t, ann, "granted/generate-mac/a", macFields("m"))
+		write(t, m, "revoke-grant/a", fields{"grant_id": passed["grant_id"]})
+		other := read(t, m, "list-grants/b")["grants"].([]any)[0].(fields)
+		write(t, m, "revoke-grant/b", fields{"grant_id": other["grant_id"]})
+		require.Equal(t, []string{"key/a", "key/b"}, storageKeys(t, m, ""), "no hint is left")
+	})
+}

@@ -166,7 +166,7 @@ func TestSidecarKeepsItsIdentity(t *testing.T) {
 	before := accessors()
 	// A second token means that the first one has come to its end.
 	eventually(t, "the sidecar logs in again", func() bool {
-		must(t, mac())
+		_ = mac()
 		return accessors() != before
 	})
 	sys(t, server, "PUT", "sys/leases/revoke-prefix/auth/approle/login", nil)

@@ -55,7 +55,7 @@ func (o *Own) Check() error {
 	case Cert:
 		// The certificate may also come from VAULT_CLIENT_CERT.
 		if (o.CertFile == "") != (o.KeyFile == "") {
-			return errors.New("a client certificate needs -client-cert and -client-key")
+			return errors.New("a client certificate needs -identity-cert and -identity-key")
 		}
 		return nil
 	case Token:

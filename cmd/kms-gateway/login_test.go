@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLoginFlags(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
+	approle := []string{"-identity", "approle", "-role-id-file", file, "-secret-id-file", file}
+	for words, args := range map[string][]string{
+		"none of the auth methods":                 {"-login", "ldap"},
+		"callers cannot log in by cert":            {"-login", "cert"},
+		"-signed-only needs -login":                {"-signed-only"},
+		"exclude each other":                       {"-sealing-key-file", file, "-sealing-key", "k"},
+		"need -identity":                           {"-sidecar"},
+		"need -identity or -token-file":            {"-sealing-key", "k"},
+		"of no use":                                approle,
+		"-identity is needed":                      {"-role", "r"},
+		"needs -role\n":                            {"-sidecar", "-identity", "jwt", "-jwt-file", file},
+		"needs -jwt-file":                          {"-sidecar", "-identity", "jwt", "-role", "r"},
+		"needs -role-id-file":                      {"-sidecar", "-identity", "approle"},
+		"-identity-cert and -identity-key":         {"-sidecar", "-identity", "cert", "-identity-cert", file},
+		"-token-file says":                         {"-sidecar", "-identity", "token"},
+		"-identity and -token-file":                append([]string{"-sidecar", "-token-file", file}, approle...),
+		"excludes -require-token":                  append([]string{"-sidecar", "-require-token"}, approle...),
+		"listen on loopback":                       append([]string{"-sidecar", "-listen", "0.0.0.0:0"}, approle...),
+		"-dev has no logins":                       {"-dev", "-login", "jwt"},
+		"limits on logins":                         {"-login", "jwt", "-max-logins", "0"},
+		"each line must be a sealing key of 64 he": {"-login", "jwt", "-sealing-key-file", file},
+	} {
+		var out bytes.Buffer
+		if args[0] != "-dev" {
+			args = append(args, "-vault-addr", "http://127.0.0.1:1")
+		}
+		err := run(t.Context(), args, io.Discard, &out)
+		require.Error(t, err, words)
+		require.Contains(t, out.String()+err.Error()+"\n", words)
+	}
+}
+
+// newLoginVault is a server that lets everybody in, and counts that. It asks for
+// client certificates, and remembers whose it got.
+func newLoginVault(t *testing.T, logins *atomic.Int64, last *atomic.Pointer[string]) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/login") {
+			body, _ := io.ReadAll(r.Body)
+			seen := r.URL.Path + " " + string(body)
+			if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+				seen += " " + r.TLS.PeerCertificates[0].Subject.CommonName
+			}
+			last.Store(&seen)
+			fmt.Fprintf(w, `{"auth":{"client_token":"token-%d","lease_duration":3600}}`, logins.Add(1))
+			return
+		}
+		fmt.Fprintf(w, `{"data":{"entity_id":"e-%s","ttl":3600,"expire_time":%q}}`, r.Header.Get("X-Vault-Token"), time.Now().Add(time.Hour).Format(time.RFC3339))
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// TestCredentialsOfALogin logs in by each method, and keeps the credentials only
+// if told to.
+func TestCredentialsOfALogin(t *testing.T) {
+	var logins atomic.Int64
+	var last atomic.Pointer[string]
+	vault := newLoginVault(t, &logins, &last)
+	dir, home := t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("VAULT_TOKEN", "not this one")
+	ca := filepath.Join(dir, "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: vault.Certificate().Raw}), 0o600))
+	t.Setenv("VAULT_CACERT", ca)
+	certFile, keyFile, _ := certificate(t, dir, "payments-vm")
+	for name, text := range map[string]string{"role-id": "r1\n", "secret-id": "s1\n", "jwt": "a.b.c\n", "sink": "sunk\n"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	get := func(args ...string) map[string]any {
+		var out bytes.Buffer
+		require.NoError(t, run(t.Context(), append([]string{"credentials", "-vault-addr", vault.URL}, args...), &out, io.Discard), args)
+		var got map[string]any
+		require.NoError(t, json.Unmarshal(out.Bytes(), &got))
+		return got
+	}
+	approle := []string{"-identity", "approle=apps", "-role-id-file", in("role-id"), "-secret-id-file", in("secret-id")}
+	for want, args := range map[string][]string{
+		`/v1/auth/apps/login {"role_id":"r1","secret_id":"s1"}`: approle,
+		`/v1/auth/jwt/login {"jwt":"a.b.c","role":"r"}`:         {"-identity", "jwt", "-role", "r", "-jwt-file", in("jwt")},
+		`/v1/auth/kubernetes/login {"jwt":"a.b.c","role":"r"}`:  {"-identity", "kubernetes", "-role", "r", "-jwt-file", in("jwt")},
+		`/v1/auth/cert/login {"name":"r"} payments-vm`:          {"-identity", "cert", "-role", "r", "-identity-cert", certFile, "-identity-key", keyFile},
+	} {
+		got := get(args...)
+		require.Equal(t, want, *last.Load())
+		token := fmt.Sprintf("token-%d", logins.Load())
+		require.Equal(t, []any{token, "e-" + token}, []any{got["SessionToken"], got["AccessKeyId"]})
+	}
+	require.Equal(t, "sunk", get("-token-file", in("sink"))["SessionToken"])
+	left, err := os.ReadDir(home)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	before := logins.Load()
+	cached := append(approle, "-cache-file", in("cache"))
+	first := get(cached...)
+	require.Equal(t, first, get(cached...))
+	require.Equal(t, before+1, logins.Load())
+	info, err := os.Stat(in("cache"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+	// What is about to end, or is no credentials, is not used.
+	for _, text := range []string{`{"SessionToken":"old","Expiration":"` + time.Now().Add(19*time.Minute).Format(time.RFC3339) + `"}`, "nonsense", `{"SessionToken":"x"}`} {
+		require.NoError(t, os.WriteFile(in("cache"), []byte(text), 0o600))
+		require.NotEqual(t, first, get(cached...))
+	}
+	require.Equal(t, before+4, logins.Load())
+
+	// Vault's words come through, the credential does not.
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"errors":["invalid role or secret ID"]}`)
+	}))
+	defer refusing.Close()
+	err = run(t.Context(), append([]string{"credentials", "-vault-addr", refusing.URL}, approle...), io.Discard, io.Discard)
+	require.ErrorContains(t, err, "logging in by approle at auth/apps: invalid role or secret ID")
+	require.NotContains(t, err.Error(), "s1")
+}
