@@ -234,7 +234,8 @@ func (l *lab) startGateway(ctx context.Context) error {
 	if l.kmsHost, err = testvault.FreeAddress(); err != nil {
 		return err
 	}
-	cmd := exec.Command(program, "-listen", l.kmsHost, "-mount", "kms")
+	// All clients are at one address here.
+	cmd := exec.Command(program, "-listen", l.kmsHost, "-mount", "kms", "-max-connections-per-address", "0")
 	cmd.Env = l.server.Env("")
 	if l.log, err = os.CreateTemp("", "kms-gateway-*.log"); err != nil {
 		return err
