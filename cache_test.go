@@ -294,3 +294,27 @@ func TestOtherTeamsDoNotShowInWhatIsRead(t *testing.T) {
 		}
 	})
 }
+
+// However many grants a principal has on a key, a warm MAC reads none of them.
+func TestManyGrantsToOnePrincipal(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "a")
+	for range 200 {
+		createGrant(t, m, "a", "e", "DescribeKey")
+	}
+	for range 100 {
+		createGrant(t, m, "a", "e", "DescribeKey,GenerateMac")
+	}
+	storage := &countingStorage{Storage: m.storage}
+	node := m.other(t).as("e")
+	node.wrap = storage
+	write(t, node, "granted/generate-mac/a", macFields("m"))
+	require.Greater(t, storage.calls, 300)
+	storage.calls = 0
+	for range 3 {
+		write(t, node, "granted/generate-mac/a", macFields("m"))
+	}
+	require.Zero(t, storage.calls)
+	requireForbidden(t, node, "granted/verify-mac/a", verifyFieldsOf("m", b64("x")))
+}

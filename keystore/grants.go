@@ -213,12 +213,9 @@ func storableAlias(name string) string {
 	return name
 }
 
-// maxCachedGrants bounds what the cache keeps of one principal and key.
-const maxCachedGrants = 64
-
-// loadGrantsTo returns the grants of a key to a principal, and puts them into
-// the cache if they are not too many; none only if keepNone says so. What a
-// caller without a grant asks for must push nothing out.
+// loadGrantsTo returns the grants of a key to a principal, of those with the same
+// operations one, and puts them into the cache; none only if keepNone says so.
+// What a caller without a grant asks for must push nothing out.
 func (st *Store) loadGrantsTo(ctx context.Context, s logical.Storage, keyID, principal string, keepNone bool) ([]*Grant, error) {
 	if principal == "" {
 		return nil, nil
@@ -228,17 +225,25 @@ func (st *Store) loadGrantsTo(ctx context.Context, s logical.Storage, keyID, pri
 	if err != nil {
 		return nil, err
 	}
+	// A principal may have thousands of grants on a key. There are few different
+	// ones among them, since they can differ in five operations.
 	var grants []*Grant
+	seen := map[string]bool{}
 	for _, id := range ids {
 		g, err := loadGrant(ctx, s, keyID, id)
 		if err != nil {
 			return nil, err
 		}
-		if g != nil && slices.Contains(g.grantees(), principal) {
+		if g == nil || !slices.Contains(g.grantees(), principal) {
+			continue
+		}
+		operations := strings.Join(slices.Compact(slices.Sorted(slices.Values(g.Operations))), ",")
+		if !seen[operations] {
+			seen[operations] = true
 			grants = append(grants, &g.Grant)
 		}
 	}
-	if (keepNone || len(grants) > 0) && len(grants) <= maxCachedGrants && st.mayCacheGrants(keyID, principal) {
+	if (keepNone || len(grants) > 0) && st.mayCacheGrants(keyID, principal) {
 		st.grants.add(keyID, principal, grants, generation)
 	}
 	return grants, nil
