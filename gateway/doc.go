@@ -10,4 +10,9 @@
 // on which concurrent calls share requests; see
 // mac_input.go for their input, macCoalescer for who shares, and
 // mac_request.go for the request.
+//
+// Callers have a Vault token, or a session that an endpoint has issued
+// (session/) to whom Vault let in (login/); the requests of sessions are signed
+// (sigv4/), and authenticate.go puts that together. STS (sts.go) and
+// container_credentials.go are the two ways to a session.
 package gateway

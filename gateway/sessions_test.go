@@ -533,7 +533,7 @@ func TestPodsShareRequests(t *testing.T) {
 	}
 	const pods, calls = 64, 20
 	run := func(clients []*kms.Client) (requests int) {
-		before := i.vault.macRequests()
+		before, start := i.vault.macRequests(), time.Now()
 		var group sync.WaitGroup
 		var failed atomic.Pointer[error]
 		for _, client := range clients {
@@ -550,6 +550,7 @@ func TestPodsShareRequests(t *testing.T) {
 		if err := failed.Load(); err != nil {
 			require.NoError(t, *err)
 		}
+		t.Logf("%.0f calls a second", float64(len(clients)*calls)/time.Since(start).Seconds())
 		return i.vault.macRequests() - before
 	}
 	accounts := clients("account", pods)

@@ -235,3 +235,28 @@ func FuzzSTS(f *testing.F) {
 		}
 	})
 }
+
+// TestCallerIdentityWithoutLookup is about tokens that may not look themselves
+// up, and a server without tokens, as that of -dev.
+func TestCallerIdentityWithoutLookup(t *testing.T) {
+	t.Parallel()
+	for status, words := range map[int]string{
+		http.StatusForbidden: "permission denied",
+		http.StatusNotFound:  "no handler for route",
+	} {
+		f := newFakeVault(t, func(c *vaultCall) (int, string) {
+			if c.path == whoAmI {
+				return 200, "{}"
+			}
+			return errorsOnly(status, words)
+		})
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=GetCallerIdentity&Version=2011-06-15"))
+		r.Header.Set("Content-Type", formType)
+		r.Header.Set("Authorization", testAuthorization)
+		r.Header.Set("X-Amz-Security-Token", "t0ken")
+		w := httptest.NewRecorder()
+		newTestGateway(t, f.URL).ServeHTTP(w, r)
+		require.Equal(t, 200, w.Code, w.Body.String())
+		require.Contains(t, w.Body.String(), "<Arn>"+testARNs.user("AKIDEXAMPLE")+"</Arn>")
+	}
+}
