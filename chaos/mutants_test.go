@@ -94,7 +94,7 @@ func TestMutants(t *testing.T) {
 // hunt runs a mutant until it is found, and returns the columns of the table.
 func (m mutant) hunt(t *testing.T) string {
 	program := m.build(t)
-	for round := range 4 {
+	for round := range 6 {
 		o := options{
 			seed: uint64(round + 1), length: 20 * time.Second, clients: 8, pause: 2 * time.Millisecond, faults: m.faults,
 			plugin: testvault.Plugin{Name: testvault.EngineName, Path: program}, out: testWriter{t},

@@ -38,6 +38,7 @@ type report struct {
 	Longest    int            `json:"longest_history"`
 	Undecided  []string       `json:"undecided_histories"`
 	Faults     []faultFigures `json:"faults"`
+	Odd        []string       `json:"faults_that_did_not_go_as_planned,omitempty"`
 	Findings   []finding      `json:"findings"`
 }
 
@@ -52,7 +53,7 @@ type faultFigures struct {
 func (c *chaos) report(result checked) *report {
 	t := c.tally
 	return &report{
-		Seed: c.seed, Date: time.Now().UTC().Format(time.DateOnly), Length: c.length.String(), Clients: c.clients, NoNetwork: c.noNet,
+		Seed: c.seed, Date: time.Now().UTC().Format(time.DateOnly), Length: c.length.String(), Clients: c.clients, NoNetwork: c.noNet, Odd: c.odd,
 		Operations: t.begun, Answered: t.answered, Refused: t.refused, Writes: t.writes, Open: t.open, Unsent: t.unsent,
 		MACs: c.h.macsSeen, Kinds: t.kinds, Troubles: t.troubles,
 		Things: result.things, Longest: result.longest, Undecided: result.undecided,
@@ -128,6 +129,9 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "\n| fault | times | longest silence of a client | median |\n| :-- | --: | --: | --: |\n")
 	for _, f := range r.Faults {
 		fmt.Fprintf(w, "| %s | %d | %.2f s | %.2f s |\n", f.Name, f.Times, f.Silence, f.Median)
+	}
+	for _, odd := range r.Odd {
+		fmt.Fprintf(w, "\nNot as planned, and made good by a restart of all nodes: %s.\n", odd)
 	}
 	if r.NoNetwork != "" {
 		fmt.Fprintf(w, "\nNo network faults: %s.\n", r.NoNetwork)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,8 @@ type chaos struct {
 	tokens   tokens
 	shared   *knowledge
 	inflicts []inflicted
-	noNet    string // why there is no network
+	noNet    string   // why there is no network
+	odd      []string // faults that did not go as planned
 }
 
 // inflicted is a fault that happened.
@@ -181,13 +183,39 @@ func (c *chaos) inflict(ctx context.Context) error {
 		fault := inflicted{name: kind.name, from: c.h.now()}
 		fmt.Fprintf(c.out, "%8s %s\n", time.Duration(fault.from).Round(time.Millisecond), kind.name)
 		if err := kind.inflict(ctx, &c.ground, rng); err != nil {
-			return fmt.Errorf("%s: %w", kind.name, err)
+			if err := c.startOver(ctx, kind, err); err != nil {
+				return err
+			}
 		}
 		if err := c.heal(ctx); err != nil {
 			return fmt.Errorf("after %q the cluster did not serve again: %w", kind.name, err)
 		}
 		fault.to = c.h.now()
 		c.inflicts = append(c.inflicts, fault)
+	}
+	return ctx.Err()
+}
+
+// startOver makes good a fault that Vault did not take as planned (it did not
+// seal itself in a minute, say), by killing all nodes. The figures tell.
+func (c *chaos) startOver(ctx context.Context, kind faultKind, problem error) error {
+	c.odd = append(c.odd, fmt.Sprintf("%s: %v", kind.name, problem))
+	fmt.Fprintf(c.out, "chaos: %s: %v\n", kind.name, problem)
+	for i, node := range c.cluster.Nodes {
+		log, err := node.Log()
+		if err != nil {
+			return err
+		}
+		lines := strings.Split(strings.TrimSpace(log), "\n")
+		fmt.Fprintf(c.out, "chaos: the end of the log of node %d:\n%s\n", i, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+	}
+	for _, node := range c.cluster.Nodes {
+		node.Kill()
+	}
+	for _, node := range c.cluster.Nodes {
+		if err := node.Restart(ctx); err != nil {
+			return fmt.Errorf("after %q: %w", kind.name, err)
+		}
 	}
 	return ctx.Err()
 }
