@@ -130,18 +130,26 @@ func TestWhatIsLeftOut(t *testing.T) {
 	require.Equal(t, 1, stats.Hashed)
 }
 
-// TestDenied: what the endpoint asks twice is one call, which ended as the
-// second request did.
+// TestDenied: what the endpoint asks in several ways is one call, which ended as
+// the last request did.
 func TestDenied(t *testing.T) {
+	by := func(operation, line string) string {
+		return strings.Replace(line, `"operation":"update"`, `"operation":"`+operation+`"`, 1)
+	}
 	granted := line("2026-11-25T10:00:00Z", "update", "kms/granted/generate-mac/a", "", `{"key_id":"a"}`)
 	granted = strings.Replace(granted, `"user-agent"`, `"x-correlation-id":["c-2"],"user-agent"`, 1)
-	calls, _ := callsOf(t, denied("kms/generate-mac/a", "c-1")+denied("kms/generate-mac/a", "c-2")+denied("kms/generate-mac/a", "c-3")+
-		denied("kms/granted/generate-mac/a", "c-1")+granted)
-	var got []string
-	for _, c := range calls {
-		got = append(got, fmt.Sprintf("%s %t %v", c.CorrelationID, c.Grant, c.Results))
-	}
-	require.Equal(t, []string{"c-1 true [{denied 1}]", "c-2 true [{ok 1}]", "c-3 false [{denied 1}]"}, got)
+	plain, grant := "kms/generate-mac/a", "kms/granted/generate-mac/a"
+	calls, _ := callsOf(t, denied(plain, "c-1")+denied(plain, "c-2")+denied(plain, "c-3")+denied(grant, "c-1")+granted+
+		by("patch", denied(plain, "c-4"))+denied(plain, "c-4")+by("patch", denied(grant, "c-4"))+denied(grant, "c-4"))
+	require.Equal(t, []string{"c-1 true [{denied 1}]", "c-2 true [{ok 1}]", "c-3 false [{denied 1}]", "c-4 true [{denied 1}]"}, endings(calls))
+
+	// Whoever calls Vault chooses the ids, and must not hide anything by them.
+	other := strings.ReplaceAll(granted, "kms/granted/generate-mac/a", "kms/generate-mac/b")
+	calls, _ = callsOf(t, denied(plain, "c-2")+other+denied(plain, "c-2"))
+	require.Equal(t, []string{"c-2 false [{denied 1}]", "c-2 false [{denied 1}]", "c-2 false [{ok 1}]"}, endings(calls))
+	stranger := strings.Replace(granted, "e-1", "e-2", 1)
+	calls, _ = callsOf(t, denied(plain, "c-2")+stranger)
+	require.Equal(t, []string{"c-2 false [{denied 1}]", "c-2 true [{ok 1}]"}, endings(calls))
 
 	var many strings.Builder
 	for i := range 3 * maxDenied {
@@ -149,6 +157,15 @@ func TestDenied(t *testing.T) {
 	}
 	calls, _ = callsOf(t, many.String())
 	require.Len(t, calls, 3*maxDenied)
+}
+
+// endings says how calls ended, in an order of its own.
+func endings(calls []Call) (endings []string) {
+	for _, c := range calls {
+		endings = append(endings, fmt.Sprintf("%s %t %v", c.CorrelationID, c.Grant, c.Results))
+	}
+	slices.Sort(endings)
+	return endings
 }
 
 func TestTable(t *testing.T) {

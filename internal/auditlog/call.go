@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,6 +53,8 @@ type Call struct {
 	// Hashed says that Key is empty because the audit log has its hash only.
 	Hashed  bool
 	Results []Result
+
+	way string // in which it was asked for: Vault's operation, and whether by a grant
 }
 
 // Result is how some of a request's calls ended: all of them, but for batches.
@@ -207,6 +211,7 @@ func (e *entry) call(path string) Call {
 		}
 	}
 	c.operation(path, e.Request.Operation)
+	c.way = e.Request.Operation + strconv.FormatBool(c.Grant)
 	if id, _ := e.Response.Data.KeyID.(string); c.Alias != "" || c.Key == "" {
 		if c.Hashed = strings.HasPrefix(id, hashPrefix); !c.Hashed {
 			c.Key = id
@@ -326,43 +331,61 @@ func shown(kind string) string {
 	return kind
 }
 
-// maxDenied is how many denied calls are remembered until it is known whether a
-// grant has allowed them. The endpoint asks again at once, so that a few
+// maxDenied is how many denied calls are remembered until it is known whether
+// another way was allowed. The endpoint asks again at once, so that a few
 // thousand are more than can be under way.
 const maxDenied = 8192
 
-// deniedCalls joins the two requests of the endpoint about a call that no policy
-// allows: on the operation's path, and then on the path that grants open.
+// deniedCalls joins the requests by which the endpoint asks for one call: by
+// PATCH and by POST, on the operation's path and on the one that grants open.
+// They are one call, which ended as the last of them did.
 type deniedCalls struct {
-	waiting map[string]Call // by the correlation id
-	order   []string        // the same ids, oldest first
+	waiting map[string]deniedCall // by the id of the attempt
+	order   []string              // the same ids, oldest first
+}
+
+// deniedCall is a call that was denied in these ways so far.
+type deniedCall struct {
+	call Call
+	ways []string
+}
+
+// attempt names what requests for one call have in common. Callers of Vault
+// choose correlation ids as they like: so that nobody hides a denied call behind
+// another, only requests by the same principal for the same are joined, and
+// none in a way that was denied already.
+func (c *Call) attempt() string {
+	name := c.Alias
+	if name == "" {
+		name = c.Key
+	}
+	return strings.Join([]string{c.CorrelationID, c.Principal, c.Operation, name}, "\x00")
 }
 
 // pass passes a call on, unless it is one that the endpoint may ask for again.
-// Both are one call, which ended as the second did.
 func (d *deniedCalls) pass(c Call, emit func(Call)) {
 	if c.CorrelationID == "" {
 		emit(c)
 		return
 	}
-	if c.Grant {
-		delete(d.waiting, c.CorrelationID)
+	id := c.attempt()
+	if len(c.Results) != 1 || c.Results[0].Result != ResultDenied {
+		delete(d.waiting, id)
 		emit(c)
 		return
 	}
-	if len(c.Results) != 1 || c.Results[0].Result != ResultDenied {
-		emit(c)
-		return
+	earlier, again := d.waiting[id]
+	switch {
+	case !again:
+		d.order = append(d.order, id)
+	case slices.Contains(earlier.ways, c.way):
+		emit(earlier.call)
+		earlier.ways = nil
 	}
 	if d.waiting == nil {
-		d.waiting = map[string]Call{}
+		d.waiting = map[string]deniedCall{}
 	}
-	if earlier, again := d.waiting[c.CorrelationID]; again {
-		emit(earlier)
-	} else {
-		d.order = append(d.order, c.CorrelationID)
-	}
-	d.waiting[c.CorrelationID] = c
+	d.waiting[id] = deniedCall{c, append(earlier.ways, c.way)}
 	if len(d.order) > maxDenied {
 		oldest := d.order[:maxDenied/2]
 		d.release(oldest, emit)
@@ -372,9 +395,9 @@ func (d *deniedCalls) pass(c Call, emit func(Call)) {
 
 func (d *deniedCalls) release(ids []string, emit func(Call)) {
 	for _, id := range ids {
-		if c, ok := d.waiting[id]; ok {
+		if denied, ok := d.waiting[id]; ok {
 			delete(d.waiting, id)
-			emit(c)
+			emit(denied.call)
 		}
 	}
 }
