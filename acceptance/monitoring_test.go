@@ -10,8 +10,10 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -20,6 +22,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -230,6 +233,10 @@ func TestMonitoring(t *testing.T) {
 			return err == nil && n > 0
 		})
 	}
+	if *dashboardFile != "" {
+		e.load(t, m, dashboardSeconds*time.Second)
+		e.drawDashboard(t, *dashboardFile)
+	}
 	scrape, err := get(t.Context(), e.metrics)
 	must(t, err)
 	rules, err := os.ReadFile("../examples/monitoring/alerts.yml")
@@ -247,3 +254,47 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 }
+
+// load makes calls for a while: MACs of programs that come and go, and a wrong
+// or a denied one now and then.
+func (e *monitored) load(t *testing.T, m mount, during time.Duration) {
+	t.Helper()
+	begin := time.Now()
+	work := func(i int) error {
+		elapsed := time.Since(begin)
+		if elapsed > during || t.Context().Err() != nil {
+			return errLoadEnds
+		}
+		if worker := i % 32; float64(worker) > 16+15*math.Sin(elapsed.Seconds()/6) {
+			time.Sleep(50 * time.Millisecond)
+			return nil
+		}
+		operation, input, token := "GenerateMac", macInput("used", "m"), m.token
+		switch {
+		case i%5 == 0:
+			operation, input = "VerifyMac", verifyInput("used", "m", b64(make([]byte, 32)))
+		case i%97 == 0:
+			token = "hvs.nobody"
+		case i%41 == 0:
+			operation, input = "DescribeKey", body{"KeyId": "used"}
+		}
+		_, err := e.endpoint.call(t.Context(), token, "10.1.2.3", operation, input)
+		return err
+	}
+	var group sync.WaitGroup
+	for worker := range 32 {
+		group.Go(func() {
+			for i := worker; ; i += 32 {
+				if err := work(i); err != nil {
+					if !errors.Is(err, errLoadEnds) {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+var errLoadEnds = errors.New("the load has ended")

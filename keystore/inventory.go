@@ -83,13 +83,14 @@ func (st *Store) Inventory(ctx context.Context, s logical.Storage, folder, after
 	if !isFolder(folder) {
 		return nil, "", nil
 	}
-	done, err := st.beginWalk(ctx)
+	e := &effort{Storage: s}
+	done, err := st.walks.begin(ctx, e)
 	if err != nil {
 		return nil, "", err
 	}
 	defer done()
 	size := 0
-	w := &walk{effort: &effort{Storage: s}, prefix: keyPrefix, list: st.listNames}
+	w := &walk{effort: e, prefix: keyPrefix, list: st.listNames}
 	w.visit = func(ctx context.Context, s logical.Storage, id string) (bool, error) {
 		k, err := st.glance(ctx, s, id, now)
 		if err != nil || k == nil || !f.key(k, now) {

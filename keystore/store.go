@@ -83,7 +83,7 @@ type Store struct {
 	grantCounts  *memo[int]         // by key
 	shards       *memo[*usageShard] // of last uses
 	glances      *memo[*keyRecord]  // keys seen in passing
-	walks        chan struct{}      // held by a walk through many keys
+	walks        *walks
 
 	// cachingDisabled is asked of Vault once, on first use, because it is a
 	// round trip, and not earlier, because a mount is made before Vault can be
@@ -113,7 +113,7 @@ func New(o Options) *Store {
 		grantCounts:     newMemo[int](cacheSize),
 		shards:          newMemo[*usageShard](usageShards),
 		glances:         newMemo[*keyRecord](glanced),
-		walks:           make(chan struct{}, 1),
+		walks:           newWalks(),
 		cachingDisabled: sync.OnceValue(func() bool { return o.System().CachingDisabled() }),
 	}
 }

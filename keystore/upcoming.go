@@ -59,12 +59,12 @@ func (st *Store) Upcoming(ctx context.Context, s logical.Storage, folder, after 
 	if !isFolder(folder) {
 		return nil, "", nil
 	}
-	done, err := st.beginWalk(ctx)
+	e := &effort{Storage: s}
+	done, err := st.walks.begin(ctx, e)
 	if err != nil {
 		return nil, "", err
 	}
 	defer done()
-	e := &effort{Storage: s}
 	hours, err := eventHours(ctx, e, now, before)
 	if err != nil {
 		return nil, "", err

@@ -6,9 +6,13 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/time/rate"
+
+	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 const (
@@ -46,15 +50,53 @@ func (e *effort) spent() bool {
 	return e.looked > 0 && (e.calls >= maxWalkCalls || e.looked >= maxWalkNames)
 }
 
-// beginWalk waits for the turn of a walk: there is one at a time, so that MACs
-// have the other cores for themselves. The function it returns ends the turn.
-func (st *Store) beginWalk(ctx context.Context) (end func(), err error) {
+const (
+	// walkPace is how much effort a second all walks of a mount make together,
+	// once they have made walkBurst of it: so many names looked at, or four times
+	// as many storage calls. Answers to all who look without end would otherwise
+	// keep Vault from MACs.
+	walkPace  = 5000
+	walkBurst = 20_000
+	// maxWaitingWalks is how many wait for their turn; more are told to slow down.
+	maxWaitingWalks = 64
+)
+
+// walks are the turns of walks: there is one at a time, at a pace.
+type walks struct {
+	turn    chan struct{}
+	waiting atomic.Int64
+	pace    *rate.Limiter
+	rested  time.Time // when the next may begin; who has the turn may use it
+}
+
+func newWalks() *walks {
+	return &walks{turn: make(chan struct{}, 1), pace: rate.NewLimiter(walkPace, walkBurst)}
+}
+
+// begin waits for the turn of a walk. The function it returns ends the turn.
+func (w *walks) begin(ctx context.Context, e *effort) (end func(), err error) {
+	defer w.waiting.Add(-1)
+	if w.waiting.Add(1) > maxWaitingWalks {
+		return nil, kms.Throttled()
+	}
 	select {
-	case st.walks <- struct{}{}:
-		return func() { <-st.walks }, nil
+	case w.turn <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	rest := time.NewTimer(time.Until(w.rested))
+	defer rest.Stop()
+	select {
+	case <-rest.C:
+	case <-ctx.Done():
+		<-w.turn
+		return nil, ctx.Err()
+	}
+	return func() {
+		now := time.Now()
+		w.rested = now.Add(w.pace.ReserveN(now, min(e.looked+e.calls/4, walkBurst)).DelayFrom(now))
+		<-w.turn
+	}, nil
 }
 
 // walk goes through the names below a storage prefix, at any depth, sorted.
