@@ -429,6 +429,10 @@ func (c *client) alias(ctx context.Context, d decision) ending {
 			}
 		}
 	}
+	if r.exception == "LimitExceededException" {
+		// Aliases stay, and in a long run an anchor has as many as a key may have.
+		return r.ending
+	}
 	c.h.add(c.id, entity{"alias", name}, op, result, call, end)
 	return r.ending
 }
