@@ -14,6 +14,8 @@ PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
 PLUGIN := vault-plugin-secrets-kms-hmac
 LDFLAGS := -s -w -X $(PLUGIN).Version=$(VERSION) -X main.version=$(VERSION)
+# Ends with the tests that were skipped, and why.
+GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
@@ -57,7 +59,7 @@ vault: ## Find Vault, or build it (the first time takes 10 to 25 minutes).
 # Vault comes first: go test would not show the progress of its build.
 .PHONY: test
 test: fmt-check vet vault ## Check everything, on a real Vault.
-	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+	$(GO) run $(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- -timeout $(TEST_TIMEOUT) ./...
 	cd tools/image && $(GO) test ./...
 	@if command -v "$(BAO)" >/dev/null; then echo "For OpenBao: make test-openbao"; else echo "NOT TESTED on OpenBao: there is no $(BAO)"; fi
 

@@ -88,8 +88,7 @@ func TestTerraformFormat(t *testing.T) {
 	t.Parallel()
 	terraform, err := exec.LookPath("terraform")
 	if err != nil {
-		t.Log("terraform is not installed")
-		return
+		t.Skip("terraform is not installed")
 	}
 	for _, dir := range []string{"../examples/terraform", "../gateway/testdata/terraform"} {
 		out, err := exec.CommandContext(t.Context(), terraform, "fmt", "-check", "-diff", dir).CombinedOutput()
