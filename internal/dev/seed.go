@@ -109,6 +109,9 @@ func (e *Engine) createKeyItself(ctx context.Context, k Key) (string, error) {
 	if k.Origin != "" {
 		data["origin"] = k.Origin
 	}
+	if k.Material != nil && k.Origin == kms.OriginExternal {
+		return "", errMaterialUnused // before a key without it is there
+	}
 	// No other request may take the material.
 	e.mu.Lock()
 	defer e.mu.Unlock()
