@@ -161,26 +161,52 @@ func TestAppRole(t *testing.T) {
 	verifier.denied(t, "POST", "generate-mac/payments/approle", body{"message": b64(message), "mac_algorithm": "HMAC_SHA_256"})
 }
 
-// TestParameterConstraints shows that policies can also bound the fields.
+// TestParameterConstraints shows that policies can also bound the fields, by
+// POST and by PATCH, with the example policy.
 func TestParameterConstraints(t *testing.T) {
 	t.Parallel()
-	root := newMount(t)
-	root.newKey(t, "bounded", hmac256)
-	must(t, root.server.WritePolicy(t.Context(), root.path+"-single", `
-path "`+root.path+`/generate-mac/bounded" {
-  capabilities        = ["update"]
-  required_parameters = ["message"]
-  allowed_parameters  = { "message" = [], "mac_algorithm" = ["HMAC_SHA_256"] }
-}
-path "`+root.path+`/keys/new/*" {
-  capabilities       = ["create"]
-  allowed_parameters = { "key_spec" = ["HMAC_512"] }
-}`))
-	m := root.as(newToken(t, root.server, root.path+"-single"))
-	m.mac(t, "bounded", hmac256, []byte("x"))
-	m.denied(t, "POST", "generate-mac/bounded", body{"messages": "eA==", "mac_algorithm": "HMAC_SHA_256"})
-	m.newKey(t, "new/one", specs[3])
-	m.denied(t, "POST", "keys/new/two", body{"key_spec": "HMAC_256"})
+	root := documentedMount(t)
+	m := root.as(exampleToken(t, root.server, "bounded"))
+	hmac512 := specs[3]
+	m.newKey(t, "payments/bounded", hmac512)
+	m.mac(t, "payments/bounded", hmac512, []byte("x"))
+	m.denied(t, "POST", "keys/payments/bounded-2", body{"key_spec": "HMAC_256"})
 	// Who may only create may not change what is there.
-	m.denied(t, "POST", "keys/new/one", body{"key_spec": "HMAC_512"})
+	m.denied(t, "POST", "keys/payments/bounded", body{"key_spec": "HMAC_512"})
+	for _, method := range []string{"POST", "PATCH"} {
+		m.denied(t, method, "generate-mac/payments/bounded", body{"messages": "eA==", "mac_algorithm": "HMAC_SHA_512"})
+		m.denied(t, method, "generate-mac/payments/bounded", body{"message": "eA==", "mac_algorithm": "HMAC_SHA_256"})
+	}
+}
+
+// TestPolicyByMetadata shows that one policy serves all teams, with the example
+// policy.
+func TestPolicyByMetadata(t *testing.T) {
+	t.Parallel()
+	root := documentedMount(t)
+	server := root.server
+	policy := examplePolicy(t, server, "team-by-metadata")
+	sys(t, server, "POST", "sys/auth/teams", body{"type": "userpass"})
+	accessor := sys(t, server, "GET", "sys/auth/teams", nil).Data["accessor"]
+	member := func(team string) mount {
+		sys(t, server, "POST", "auth/teams/users/"+team, body{"password": "p", "token_policies": policy})
+		entity := sys(t, server, "POST", "identity/entity", body{"name": "by-metadata-" + team, "metadata": body{"team": team}}).Data["id"]
+		sys(t, server, "POST", "identity/entity-alias", body{"name": team, "canonical_id": entity, "mount_accessor": accessor})
+		a, err := call(t.Context(), server, "", "POST", "auth/teams/login/"+team, body{"password": "p"})
+		must(t, err)
+		return root.as(tokenOf(t, a))
+	}
+	red, blue := member("red"), member("blue")
+	red.newKey(t, "red/tokens", hmac256)
+	red.write(t, "aliases/red/current", body{"target_key_id": "red/tokens"})
+	message := []byte("pay 10 EUR")
+	mac := red.mac(t, "alias/red/current", hmac256, message)
+	red.verify(t, "red/tokens", hmac256, message, mac)
+	for _, name := range []string{"red/tokens", "alias/red/current"} {
+		blue.denied(t, "POST", "verify-mac/"+name, body{"message": b64(message), "mac_algorithm": "HMAC_SHA_256", "mac": mac})
+		blue.denied(t, "PATCH", "generate-mac/"+name, body{"message": b64(message), "mac_algorithm": "HMAC_SHA_256"})
+	}
+	blue.denied(t, "GET", "keys/red/tokens", nil)
+	blue.denied(t, "POST", "keys/red/other", body{"key_spec": "HMAC_256"})
+	blue.denied(t, "LIST", "keys/red/", nil)
 }
