@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-kms-hmac/gateway"
+	"vault-plugin-secrets-kms-hmac/gateway/login"
 )
 
 const (
@@ -22,32 +23,47 @@ const (
 	cacheMargin = 20 * time.Minute
 )
 
-// credentials prints a Vault token in the form of a credential_process: that of
-// a login, or the one that the caller has.
-func credentials(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	flags := flag.NewFlagSet("kms-gateway credentials", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, `kms-gateway credentials prints a Vault token as AWS credentials: that of VAULT_TOKEN or "vault login" or, with -identity
+const credentialsHelp = `kms-gateway credentials prints a Vault token as AWS credentials: that of VAULT_TOKEN or "vault login" or, with -identity
 or -token-file, of a login of its own. It keeps nothing, unless -cache-file says where.
 
-`)
-		flags.PrintDefaults()
+  [profile vault]
+  credential_process = kms-gateway credentials`
+
+// credentialsOptions are the flags of "kms-gateway credentials".
+type credentialsOptions struct {
+	address, namespace, cache string
+	own                       ownOptions
+}
+
+func credentialsFlags(o *credentialsOptions, help io.Writer) *commandFlags {
+	flags := newCommandFlags("kms-gateway credentials", credentialsHelp, help)
+	flags.group("Flags", func(f *flag.FlagSet) {
+		f.StringVar(&o.address, "vault-addr", "", "`URL` of Vault (default VAULT_ADDR)")
+		f.StringVar(&o.namespace, "namespace", os.Getenv("VAULT_NAMESPACE"), "Vault `namespace` of the token (default VAULT_NAMESPACE)")
+		f.StringVar(&o.cache, "cache-file", "", "`file` to keep the credentials of -identity in until they are about to expire; it is as secret as they are")
+	})
+	flags.group("To log in", o.own.register)
+	return flags
+}
+
+// credentials prints a Vault token in the form of a credential_process: that of
+// a login, or the one that the caller has.
+func credentials(ctx context.Context, args []string, stdout io.Writer) error {
+	var o credentialsOptions
+	flags := credentialsFlags(&o, stdout)
+	if err := flags.parse(args, 0); err != nil {
+		return err
 	}
-	address := flags.String("vault-addr", "", "`URL` of Vault (default VAULT_ADDR)")
-	namespace := flags.String("namespace", os.Getenv("VAULT_NAMESPACE"), "Vault `namespace` of the token")
-	cache := flags.String("cache-file", "", "`file` to keep the credentials of -identity in until they are about to expire; it is as secret as they are")
-	var own ownOptions
-	own.register(flags)
-	if err := flags.Parse(args); err != nil {
-		return usage(err)
+	own, err := o.own.parse()
+	if err != nil {
+		return flags.usage(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()
-	c, err := readCache(*cache)
+	c, err := readCache(o.cache)
 	if c == nil && err == nil {
-		if c, err = own.credentials(ctx, *address, *namespace); err == nil {
-			err = writeCache(*cache, c)
+		if c, err = vaultCredentials(ctx, own, o.address, o.namespace); err == nil {
+			err = writeCache(o.cache, c)
 		}
 	}
 	if err != nil {
@@ -56,33 +72,32 @@ or -token-file, of a login of its own. It keeps nothing, unless -cache-file says
 	return json.NewEncoder(stdout).Encode(c)
 }
 
-// credentials logs in, or takes the token that is there.
-func (o *ownOptions) credentials(ctx context.Context, address, namespace string) (*gateway.Credentials, error) {
-	own, err := o.parse()
+// vaultCredentials logs in, or takes the token that is there.
+func vaultCredentials(ctx context.Context, own *login.Own, address, namespace string) (*gateway.Credentials, error) {
+	token, err := vaultToken(ctx, own, address, namespace)
 	if err != nil {
 		return nil, err
-	}
-	var token string
-	if own == nil {
-		if token, err = gateway.VaultToken(); err != nil {
-			return nil, err
-		}
-	} else {
-		client, err := own.Client(address, namespace, credentialsTimeout)
-		if err != nil {
-			return nil, err
-		}
-		secret, err := own.Login(ctx, client)
-		if err != nil {
-			return nil, err
-		}
-		token = secret.Auth.ClientToken
 	}
 	vault, err := gateway.NewVault(address, namespace, credentialsTimeout)
 	if err != nil {
 		return nil, err
 	}
 	return vault.CredentialsFor(ctx, token)
+}
+
+func vaultToken(ctx context.Context, own *login.Own, address, namespace string) (string, error) {
+	if own == nil {
+		return gateway.VaultToken()
+	}
+	client, err := own.Client(address, namespace, credentialsTimeout)
+	if err != nil {
+		return "", err
+	}
+	secret, err := own.Login(ctx, client)
+	if err != nil {
+		return "", err
+	}
+	return secret.Auth.ClientToken, nil
 }
 
 // readCache returns the credentials that a file keeps; nil if there are none, or

@@ -34,7 +34,7 @@ func (d *devOptions) register(f *flag.FlagSet) {
 // check refuses flags that do not go together. -dev reads nothing of Vault's
 // environment, so that alone does not matter.
 func (d *devOptions) check(o *options) error {
-	if d.on && !isSet(o.flags, "shutdown-delay") {
+	if d.on && !isSet(o.flags.FlagSet, "shutdown-delay") {
 		o.shutdownDelay = 0 // there is no load balancer to wait for
 	}
 	switch {

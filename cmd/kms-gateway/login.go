@@ -78,7 +78,6 @@ func (o *loginOptions) register(f *flag.FlagSet) {
 	f.StringVar(&o.sealingKey, "sealing-key", "", "`names` of HMAC_256 keys of the mount, separated by commas, to derive the sealing keys from; needs -identity")
 	f.BoolVar(&o.sidecar, "sidecar", false, "make calls without a session token with the endpoint's own -identity; on loopback only")
 	f.BoolVar(&o.sidecarRemote, "sidecar-allow-remote", false, "permit -sidecar on other addresses: whoever reaches the endpoint has its identity")
-	o.ownOptions.register(f)
 }
 
 // any reports whether any of the flags is given.

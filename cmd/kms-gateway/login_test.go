@@ -34,7 +34,7 @@ func TestLoginFlags(t *testing.T) {
 		"need -identity or -token-file":            {"-sealing-key", "k"},
 		"of no use":                                approle,
 		"-identity is needed":                      {"-role", "r"},
-		"needs -role\n":                            {"-sidecar", "-identity", "jwt", "-jwt-file", file},
+		"needs -role (":                            {"-sidecar", "-identity", "jwt", "-jwt-file", file},
 		"needs -jwt-file":                          {"-sidecar", "-identity", "jwt", "-role", "r"},
 		"needs -role-id-file":                      {"-sidecar", "-identity", "approle"},
 		"-identity-cert and -identity-key":         {"-sidecar", "-identity", "cert", "-identity-cert", file},
@@ -52,7 +52,7 @@ func TestLoginFlags(t *testing.T) {
 		}
 		err := run(t.Context(), args, io.Discard, &out)
 		require.Error(t, err, words)
-		require.Contains(t, out.String()+err.Error()+"\n", words)
+		require.Contains(t, out.String()+err.Error(), words)
 	}
 }
 

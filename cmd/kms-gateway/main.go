@@ -23,28 +23,30 @@ func main() {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(0)
-	case errors.Is(err, errUsage):
-		os.Exit(2)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "kms-gateway:", err)
-		os.Exit(1)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "kms-gateway:", err)
+	if wrong := (*usageError)(nil); errors.As(err, &wrong) {
+		os.Exit(2)
+	}
+	os.Exit(1)
 }
 
-// errUsage is an error that the flag package has already told about.
-var errUsage = errors.New("wrong usage")
-
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) > 0 && args[0] == "audit" {
+	command := ""
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch command {
+	case "help": // of the program, or of a command
+		return run(ctx, append(args[1:len(args):len(args)], "-h"), stdout, stderr)
+	case "audit":
 		return audit(args[1:], os.Stdin, stdout, stderr)
+	case "credentials":
+		return credentials(ctx, args[1:], stdout)
 	}
-	if len(args) > 0 && args[0] == "credentials" {
-		return credentials(ctx, args[1:], stdout, stderr)
-	}
-	o := newOptions(stderr)
+	o := newOptions(stdout)
 	if err := o.parse(args); err != nil {
 		return err
 	}
@@ -63,11 +65,4 @@ func versionText() string {
 		return info.Main.Version
 	}
 	return "unknown"
-}
-
-func usage(err error) error {
-	if errors.Is(err, flag.ErrHelp) {
-		return err
-	}
-	return errUsage
 }

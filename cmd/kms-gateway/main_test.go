@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -283,8 +285,20 @@ func TestUsage(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), []string{"-version"}, &out, io.Discard))
 	require.Regexp(t, `^kms-gateway \S+\n$`, out.String())
-	require.ErrorIs(t, run(t.Context(), []string{"-nonsense"}, &out, io.Discard), errUsage)
-	require.ErrorIs(t, run(t.Context(), []string{"nonsense"}, &out, io.Discard), errUsage)
+	for want, args := range map[string][]string{
+		"flag provided but not defined: -nonsense (kms-gateway -h shows the flags)":             {"-nonsense"},
+		`unexpected argument "nonsense" (kms-gateway -h shows the flags)`:                       {"nonsense"},
+		"flag needs an argument: -listen (kms-gateway -h shows the flags)":                      {"-listen"},
+		`unexpected argument "nonsense" (kms-gateway credentials -h shows the flags)`:           {"credentials", "nonsense"},
+		`"xml" is no format; there are table, csv, json (kms-gateway audit -h shows the flags)`: {"audit", "-format", "xml"},
+		"flag provided but not defined: -nonsense (kms-gateway audit -h shows the flags)":       {"audit", "-nonsense"},
+		"the flags -dev-... are for -dev (kms-gateway -h shows the flags)":                      {"-dev-keys", "keys.json"},
+		"-identity is needed to say how to log in (kms-gateway credentials -h shows the flags)": {"credentials", "-role", "r"},
+	} {
+		err := run(t.Context(), args, &out, io.Discard)
+		require.ErrorAs(t, err, new(*usageError), args)
+		require.EqualError(t, err, want)
+	}
 	for _, args := range [][]string{
 		{"-mount", ""}, {"-region", "here"}, {"-account", "1"}, {"-max-body", "0"},
 		{"-tls-cert", "only"}, {"-client-ca", "only"}, {"-vault-addr", "://"}, {"-listen", "nowhere:x"},
@@ -292,6 +306,29 @@ func TestUsage(t *testing.T) {
 		require.Error(t, run(t.Context(), args, &out, io.Discard), args)
 	}
 	require.ErrorContains(t, run(t.Context(), []string{"credentials"}, &out, io.Discard), "vault login")
+}
+
+// TestHelp: every flag is in the help of its command, once, and help is no error.
+func TestHelp(t *testing.T) {
+	for command, flags := range map[string]*commandFlags{
+		"":            newOptions(io.Discard).flags,
+		"credentials": credentialsFlags(&credentialsOptions{}, io.Discard),
+		"audit":       auditFlags(&auditOptions{}, io.Discard),
+	} {
+		for _, args := range [][]string{{command, "-h"}, {"help", command}} {
+			args = slices.DeleteFunc(args, func(arg string) bool { return arg == "" })
+			var out, stderr bytes.Buffer
+			require.ErrorIs(t, run(t.Context(), args, &out, &stderr), flag.ErrHelp)
+			require.Empty(t, stderr.String())
+			require.Contains(t, out.String(), "kms-gateway "+command)
+			shown := 0
+			flags.VisitAll(func(f *flag.Flag) {
+				shown++
+				require.Len(t, regexp.MustCompile(`(?m)^  -`+f.Name+`( |$)`).FindAllString(out.String(), -1), 1, f.Name)
+			})
+			require.Len(t, regexp.MustCompile(`(?m)^  -`).FindAllString(out.String(), -1), shown)
+		}
+	}
 }
 
 func TestCredentialsFromTheTokenHelper(t *testing.T) {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -16,7 +15,7 @@ import (
 
 // options are the flags of the server.
 type options struct {
-	flags *flag.FlagSet
+	flags *commandFlags
 
 	listen, metricsListen   string
 	vaultAddr, namespace    string
@@ -39,12 +38,7 @@ type options struct {
 	login                   loginOptions
 }
 
-func newOptions(output io.Writer) *options {
-	o := &options{flags: flag.NewFlagSet("kms-gateway", flag.ContinueOnError)}
-	f := o.flags
-	f.SetOutput(output)
-	f.Usage = func() {
-		fmt.Fprint(output, `kms-gateway serves the API of AWS KMS from HMAC keys in Vault.
+const serveHelp = `kms-gateway serves the API of AWS KMS from HMAC keys in Vault.
 
   kms-gateway [flags]               serve
   kms-gateway credentials [flags]   print a Vault token, or that of a login, as AWS credentials (a credential_process)
@@ -53,21 +47,48 @@ func newOptions(output io.Writer) *options {
 
 Vault's address and TLS come from the environment, as for the vault command: VAULT_ADDR, VAULT_CACERT, ...
 
-`)
-		f.PrintDefaults()
-	}
+  VAULT_ADDR=https://vault.example.com:8200 kms-gateway -mount kms`
+
+// newOptions returns the options with their defaults. Help goes to a writer.
+func newOptions(help io.Writer) *options {
+	o := &options{flags: newCommandFlags("kms-gateway", serveHelp, help)}
+	o.flags.group("What to serve", o.registerServe)
+	o.flags.group("ARNs", o.registerARNs)
+	o.flags.group("TLS", o.registerTLS)
+	o.flags.group("Callers", o.registerCallers, o.login.register)
+	o.flags.group("The endpoint's own login, for -sidecar and -sealing-key", o.login.ownOptions.register)
+	o.flags.group("Limits", o.registerLimits)
+	o.flags.group("Shutdown", o.registerShutdown)
+	o.flags.group("Log and metrics", o.registerMonitoring, o.inventory.register)
+	o.flags.group("A KMS for tests", o.dev.register)
+	return o
+}
+
+func (o *options) registerServe(f *flag.FlagSet) {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:8203", "`address` to serve KMS on")
-	f.StringVar(&o.metricsListen, "metrics-listen", "", "`address` to serve /metrics, /healthz and /readyz on; /metrics is then not on -listen")
 	f.StringVar(&o.vaultAddr, "vault-addr", "", "`URL` of Vault (default VAULT_ADDR)")
-	f.StringVar(&o.namespace, "namespace", os.Getenv("VAULT_NAMESPACE"), "Vault `namespace` of the mount")
+	f.StringVar(&o.namespace, "namespace", os.Getenv("VAULT_NAMESPACE"), "Vault `namespace` of the mount (default VAULT_NAMESPACE)")
 	f.StringVar(&o.mount, "mount", "kms", "`path` at which the secrets engine is mounted")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+}
+
+func (o *options) registerARNs(f *flag.FlagSet) {
 	f.StringVar(&o.arns.Partition, "partition", "aws", "AWS `partition` in ARNs")
 	f.StringVar(&o.arns.Region, "region", "us-east-1", "AWS `Region` in ARNs")
 	f.StringVar(&o.arns.Account, "account", "000000000000", "AWS `account` in ARNs")
-	f.BoolVar(&o.requireToken, "require-token", false, "refuse calls without a session token, instead of passing them to a Vault Proxy")
+}
+
+func (o *options) registerTLS(f *flag.FlagSet) {
 	f.StringVar(&o.certFile, "tls-cert", "", "`file` of the TLS certificate; read again on SIGHUP")
 	f.StringVar(&o.keyFile, "tls-key", "", "`file` of its key")
 	f.StringVar(&o.ca, "client-ca", "", "`file` of authorities whose client certificates are required")
+}
+
+func (o *options) registerCallers(f *flag.FlagSet) {
+	f.BoolVar(&o.requireToken, "require-token", false, "refuse calls without a session token, instead of passing them to a Vault Proxy")
+}
+
+func (o *options) registerLimits(f *flag.FlagSet) {
 	f.Int64Var(&o.maxBody, "max-body", 1<<20, "most `bytes` of a request's body")
 	f.IntVar(&o.maxHeader, "max-header", 64<<10, "most `bytes` of a request's header")
 	f.Int64Var(&o.maxConcurrency, "max-concurrency", 4096, "most `calls` at once; further ones get ThrottlingException")
@@ -76,23 +97,21 @@ Vault's address and TLS come from the environment, as for the vault command: VAU
 	f.DurationVar(&o.timeout, "timeout", 15*time.Second, "most `time` for a request to Vault")
 	f.DurationVar(&o.readTimeout, "read-timeout", 10*time.Second, "most `time` a client may take to send a request")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")
+}
+
+func (o *options) registerShutdown(f *flag.FlagSet) {
 	f.DurationVar(&o.shutdownDelay, "shutdown-delay", 5*time.Second, "`time` after SIGTERM in which /readyz is 503 and calls are still served, for load balancers to notice")
 	f.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "most `time` for calls under way to finish after that")
-	o.inventory.register(f)
+}
+
+func (o *options) registerMonitoring(f *flag.FlagSet) {
 	f.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level` of the log: debug, info (a line for each call), warn, error")
-	o.login.register(f)
-	o.dev.register(f)
-	f.BoolVar(&o.version, "version", false, "print the version and exit")
-	return o
+	f.StringVar(&o.metricsListen, "metrics-listen", "", "`address` to serve /metrics, /healthz and /readyz on; /metrics is then not on -listen")
 }
 
 func (o *options) parse(args []string) error {
-	if err := o.flags.Parse(args); err != nil {
-		return usage(err)
-	}
-	if o.flags.NArg() > 0 {
-		fmt.Fprintf(o.flags.Output(), "kms-gateway: unexpected argument %q\n", o.flags.Arg(0))
-		return errUsage
+	if err := o.flags.parse(args, 0); err != nil {
+		return err
 	}
 	err := o.dev.check(o)
 	if err == nil {
@@ -101,11 +120,7 @@ func (o *options) parse(args []string) error {
 	if err == nil && o.dev.on && o.login.any() {
 		err = errors.New("-dev has no logins")
 	}
-	if err != nil {
-		fmt.Fprintln(o.flags.Output(), "kms-gateway:", err)
-		return errUsage
-	}
-	return nil
+	return o.flags.usage(err)
 }
 
 // gateway returns the gateway that the flags ask for, in front of a Vault.

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 
@@ -25,7 +27,9 @@ func run(args []string) error {
 	meta := &api.PluginAPIClientMeta{}
 	flags := meta.FlagSet()
 	version := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil // which the flag package has shown
+	} else if err != nil {
 		return err
 	}
 	if *version {
