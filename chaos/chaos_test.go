@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"net"
 	"os"
 	"reflect"
 	"strings"
@@ -73,7 +74,7 @@ func TestSeedRepeats(t *testing.T) {
 	}
 
 	inflict := func(seed uint64) (names []string, times []time.Duration) {
-		p := newFaultPlan(seed, nil, true)
+		p := newFaultPlan(seed, nil, lossyLinks)
 		for range 3 * len(faultKinds) {
 			kind, calm, rng := p.next()
 			names, times = append(names, kind.name), append(times, calm, time.Duration(rng.Int64()))
@@ -201,7 +202,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestNetwork makes the namespaces, cuts and mends a link, and removes them.
+// TestNetwork makes the namespaces, loses packets, cuts and mends a link, and removes them.
 func TestNetwork(t *testing.T) {
 	n, err := newNetwork(3)
 	if err != nil {
@@ -222,11 +223,47 @@ func TestNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n.shaper == nil {
-		t.Log("tc has no way to make links lossy here: they fail for moments instead")
+	if n.noLoss != nil {
+		t.Logf("no lossy links here: %v", n.noLoss)
+	} else {
+		requireLoss(t, n)
 	}
 	n.remove()
 	if ping() == nil {
 		t.Error("a namespace is left over")
+	}
+}
+
+// requireLoss sends datagrams to a node of which it must lose some, and none
+// afterwards.
+func requireLoss(t *testing.T, n *network) {
+	t.Helper()
+	const sent = 1000
+	send := func() {
+		conn, err := net.Dial("udp", n.address(peers, 11)+":9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for range sent {
+			_, _ = conn.Write([]byte("x")) // nobody listens, which the next one may be told
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, percent := range []int{30, 0} {
+		if err := n.lose(1, percent, peers); err != nil {
+			t.Fatal(err)
+		}
+		send()
+		lost, err := n.loseNone(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if low, high := sent*(percent-percent/3)/100, sent*(percent+percent/3)/100; lost < low || lost > high {
+			t.Errorf("of %d packets %d were lost with a loss of %d %%", sent, lost, percent)
+		}
+		if _, err := n.loseNone(1); err == nil {
+			t.Error("the packet filter is left over")
+		}
 	}
 }

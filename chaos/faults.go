@@ -18,14 +18,24 @@ import (
 // faultKind is something that goes wrong, and how it is made good.
 type faultKind struct {
 	name    string
-	network bool // needs hosts with links of their own
+	takes   means
 	inflict func(context.Context, *ground, *rand.Rand) error
 }
+
+// means is what a fault takes, besides processes. The later include the former.
+type means int
+
+const (
+	nothingElse means = iota
+	links             // hosts with links of their own, to be cut
+	lossyLinks        // and to be made lossy
+)
 
 // ground is where faults happen.
 type ground struct {
 	cluster *testvault.Cluster
 	network *network // nil without one
+	lost    int      // packets, of lossy links
 	mood    mood
 }
 
@@ -49,9 +59,10 @@ var faultKinds = []faultKind{
 	{name: "step down", inflict: stepDown},
 	{name: "reload the plugin", inflict: reload},
 	{name: "restart all nodes in turn", inflict: rollingRestart},
-	{name: "cut the active node off its peers", network: true, inflict: cutPeers},
-	{name: "cut the active node off everybody", network: true, inflict: cutOff},
-	{name: "lose packets between nodes", network: true, inflict: loosePackets},
+	{name: "cut the active node off its peers", takes: links, inflict: cutPeers},
+	{name: "cut the active node off everybody", takes: links, inflict: cutOff},
+	{name: "lose packets between nodes", takes: lossyLinks, inflict: losePackets},
+	{name: "lose packets of nodes and clients", takes: lossyLinks, inflict: losePacketsOfAll},
 }
 
 // faultNames returns the names of all faults.
@@ -71,10 +82,10 @@ type faultPlan struct {
 	queue []faultKind
 }
 
-func newFaultPlan(seed uint64, names []string, withNetwork bool) *faultPlan {
+func newFaultPlan(seed uint64, names []string, there means) *faultPlan {
 	p := &faultPlan{rng: rand.New(rand.NewPCG(seed, 1<<32))}
 	for _, kind := range faultKinds {
-		if kind.network && !withNetwork {
+		if kind.takes > there {
 			continue
 		}
 		if len(names) == 0 {
@@ -273,8 +284,44 @@ func cut(ctx context.Context, g *ground, r *rand.Rand, links ...link) error {
 	return err
 }
 
-func loosePackets(ctx context.Context, g *ground, r *rand.Rand) error {
-	return g.network.lossy(ctx, r, between(r, 3*time.Second, 6*time.Second))
+func losePackets(ctx context.Context, g *ground, r *rand.Rand) error {
+	return g.lose(ctx, r, peers)
+}
+
+func losePacketsOfAll(ctx context.Context, g *ground, r *rand.Rand) error {
+	return g.lose(ctx, r, peers, clients)
+}
+
+// lose makes links of all nodes lose packets for a while: with every tenth,
+// connections get slow, and with four of ten they break.
+func (g *ground) lose(ctx context.Context, r *rand.Rand, links ...link) error {
+	percent := 10 + r.IntN(31)
+	var err error
+	for node := range g.network.nodes {
+		err = errors.Join(err, g.network.lose(node, percent, links...))
+	}
+	wait(ctx, between(r, 3*time.Second, 8*time.Second))
+	sum := 0
+	for node := range g.network.nodes {
+		lost, gone := g.network.loseNone(node)
+		sum, err = sum+lost, errors.Join(err, gone)
+	}
+	g.lost += sum
+	if err == nil && sum == 0 {
+		err = errors.New("no packet was lost")
+	}
+	return err
+}
+
+// means returns what there is for faults.
+func (g *ground) means() means {
+	switch {
+	case g.network == nil:
+		return nothingElse
+	case g.network.noLoss != nil:
+		return links
+	}
+	return lossyLinks
 }
 
 func (g *ground) activeIndex(ctx context.Context) (int, error) {

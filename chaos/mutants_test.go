@@ -48,7 +48,7 @@ func mutants(t *testing.T) []mutant {
 			t.Fatal(err)
 		}
 		m := mutant{strings.TrimSuffix(filepath.Base(file), ".patch"), path, head[0], strings.Split(names, ", ")}
-		if n := len(newFaultPlan(0, m.faults, true).kinds); n != len(m.faults) {
+		if n := len(newFaultPlan(0, m.faults, lossyLinks).kinds); n != len(m.faults) {
 			t.Errorf("%s: %d of its faults %q exist", m.name, n, m.faults)
 		}
 		all = append(all, m)

@@ -2,26 +2,24 @@ package main
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
-	"time"
 
 	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
 // network is a namespace for each node, with one link for clients and one for
-// the other nodes. A bridge joins the links of a sort. It takes root, and ip
-// and tc of iproute2.
+// the other nodes. A bridge joins the links of a sort. It takes root, ip of
+// iproute2, and for lossy links nft of nftables.
 type network struct {
 	prefix string // of all names: interface names have at most 15 characters
 	subnet int
 	nodes  int
-	shaper []string // how tc makes a link lossy
+	noLoss error // why links cannot be made lossy, if they cannot
 }
 
 // link is one of the two links of a node.
@@ -37,17 +35,15 @@ func newNetwork(nodes int) (*network, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces take root")
 	}
-	for _, tool := range []string{"ip", "tc"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return nil, err
-		}
+	if _, err := exec.LookPath("ip"); err != nil {
+		return nil, err
 	}
 	n := &network{prefix: fmt.Sprintf("kc%d", os.Getpid()%100000), subnet: os.Getpid() % 200, nodes: nodes}
 	if err := n.make(); err != nil {
 		n.remove()
 		return nil, err
 	}
-	n.shaper = n.findShaper()
+	n.noLoss = n.tryLoss()
 	return n, nil
 }
 
@@ -123,53 +119,64 @@ func (n *network) set(node int, l link, up bool) error {
 	return run("ip link set " + n.outside(node, l) + " " + state)
 }
 
-// shapers are ways to make a link lossy: the first drops packets at random, and
-// not every kernel has it; the second drops what exceeds a rate that a cluster
-// under load exceeds all the time.
-var shapers = [][]string{
-	strings.Fields("netem loss 20% delay 5ms"),
-	strings.Fields("tbf rate 400kbit burst 1600 limit 4000"),
+// ruleset is the nftables table in a node's namespace that drops packets.
+const ruleset = "inet chaos"
+
+// nft runs a command of nftables in the namespace of a node.
+func (n *network) nft(node int, command string) error {
+	return run("ip netns exec " + n.namespace(node) + " nft " + command)
 }
 
-func (n *network) findShaper() []string {
-	for _, shaper := range shapers {
-		device := n.outside(0, peers)
-		if run("tc qdisc add dev "+device+" root "+strings.Join(shaper, " ")) == nil {
-			_ = run("tc qdisc del dev " + device + " root")
-			return shaper
-		}
-	}
-	return nil
-}
-
-// lossy makes the links between nodes lose packets. Where tc cannot, links fail
-// for moments.
-func (n *network) lossy(ctx context.Context, r *rand.Rand, d time.Duration) error {
-	if n.shaper == nil {
-		return n.flap(ctx, r, d)
-	}
-	var err error
-	for node := range n.nodes {
-		err = errors.Join(err, run("tc qdisc add dev "+n.outside(node, peers)+" root "+strings.Join(n.shaper, " ")))
-	}
-	wait(ctx, d)
-	for node := range n.nodes {
-		err = errors.Join(err, run("tc qdisc del dev "+n.outside(node, peers)+" root"))
+// lose has a node drop a share of the packets that come in by some links, in
+// percent. It is done by a packet filter, since not every kernel has netem.
+func (n *network) lose(node, percent int, links ...link) error {
+	err := errors.Join(
+		n.nft(node, "add table "+ruleset),
+		n.nft(node, "add counter "+ruleset+" lost"),
+		n.nft(node, "add chain "+ruleset+" in { type filter hook input priority 0 ; }"),
+	)
+	for _, l := range links {
+		err = errors.Join(err, n.nft(node, fmt.Sprintf("add rule %s in iifname %s numgen random mod 100 < %d counter name lost drop",
+			ruleset, n.inside(node, l), percent)))
 	}
 	return err
 }
 
-func (n *network) flap(ctx context.Context, r *rand.Rand, d time.Duration) error {
-	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
-		node := r.IntN(n.nodes)
-		err := n.set(node, peers, false)
-		wait(ctx, between(r, 20*time.Millisecond, 150*time.Millisecond))
-		if err = errors.Join(err, n.set(node, peers, true)); err != nil {
-			return err
-		}
-		wait(ctx, between(r, 20*time.Millisecond, 200*time.Millisecond))
+// loseNone takes back what lose did, and returns how many packets were lost.
+func (n *network) loseNone(node int) (lost int, err error) {
+	out, err := exec.Command("ip", "netns", "exec", n.namespace(node), "nft", "-j", "list", "counters", "table", "inet", "chaos").Output()
+	if err == nil {
+		lost, err = packetsOf(out)
 	}
-	return nil
+	return lost, errors.Join(err, n.nft(node, "delete table "+ruleset))
+}
+
+// packetsOf reads the packets of the first counter in a list of nftables.
+func packetsOf(list []byte) (int, error) {
+	var answer struct {
+		Nftables []struct {
+			Counter *struct{ Packets int }
+		}
+	}
+	if err := json.Unmarshal(list, &answer); err != nil {
+		return 0, err
+	}
+	for _, item := range answer.Nftables {
+		if item.Counter != nil {
+			return item.Counter.Packets, nil
+		}
+	}
+	return 0, errors.New("nftables lists no counter")
+}
+
+// tryLoss reports why links cannot be made lossy here.
+func (n *network) tryLoss() error {
+	if _, err := exec.LookPath("nft"); err != nil {
+		return err
+	}
+	err := n.lose(0, 1, peers)
+	_, gone := n.loseNone(0)
+	return errors.Join(err, gone)
 }
 
 // run runs commands of words without spaces, until one fails.

@@ -24,7 +24,7 @@ type report struct {
 	Date       string         `json:"date"`
 	Length     string         `json:"length"`
 	Clients    int            `json:"clients"`
-	NoNetwork  string         `json:"no_network_faults_because,omitempty"`
+	LeftOut    string         `json:"faults_left_out,omitempty"`
 	Operations int            `json:"operations"`
 	Answered   int            `json:"answered"`
 	Refused    int            `json:"refused"`
@@ -38,6 +38,7 @@ type report struct {
 	Longest    int            `json:"longest_history"`
 	Undecided  []string       `json:"undecided_histories"`
 	Faults     []faultFigures `json:"faults"`
+	Lost       int            `json:"packets_lost"`
 	Odd        []string       `json:"faults_that_did_not_go_as_planned,omitempty"`
 	Findings   []finding      `json:"findings"`
 }
@@ -53,11 +54,11 @@ type faultFigures struct {
 func (c *chaos) report(result checked) *report {
 	t := c.tally
 	return &report{
-		Seed: c.seed, Date: time.Now().UTC().Format(time.DateOnly), Length: c.length.String(), Clients: c.clients, NoNetwork: c.noNet, Odd: c.odd,
+		Seed: c.seed, Date: time.Now().UTC().Format(time.DateOnly), Length: c.length.String(), Clients: c.clients, LeftOut: c.leftOut, Odd: c.odd,
 		Operations: t.begun, Answered: t.answered, Refused: t.refused, Writes: t.writes, Open: t.open, Unsent: t.unsent,
 		MACs: c.h.macsSeen, Kinds: t.kinds, Troubles: t.troubles,
 		Things: result.things, Longest: result.longest, Undecided: result.undecided,
-		Faults: c.faultFigures(), Findings: result.findings,
+		Faults: c.faultFigures(), Lost: c.lost, Findings: result.findings,
 	}
 }
 
@@ -120,7 +121,7 @@ func (r *report) print(w io.Writer) {
 		{"acknowledged writes", r.Writes}, {"ended in the dark (timeout, connection lost, status 5xx)", r.Open},
 		{"not sent (no connection)", r.Unsent}, {"MACs compared", r.MACs}, {"histories checked: keys", r.Things["key"]},
 		{"histories checked: aliases", r.Things["alias"]}, {"histories checked: grants", r.Things["grant"]},
-		{"faults", times},
+		{"faults", times}, {"packets lost on lossy links", r.Lost},
 		{"histories that are not linearizable", r.found("linearizable")}, {"lists that show what no write explains", r.found("lists")}, {"wrong answers", r.found("answers")},
 		{"memory, storage and another node disagree", r.found("agreement")}, {"histories left undecided", len(r.Undecided)},
 	} {
@@ -133,8 +134,8 @@ func (r *report) print(w io.Writer) {
 	for _, odd := range r.Odd {
 		fmt.Fprintf(w, "\nNot as planned, and made good by a restart of all nodes: %s.\n", odd)
 	}
-	if r.NoNetwork != "" {
-		fmt.Fprintf(w, "\nNo network faults: %s.\n", r.NoNetwork)
+	if r.LeftOut != "" {
+		fmt.Fprintf(w, "\n%s.\n", r.LeftOut)
 	}
 }
 

@@ -40,7 +40,7 @@ type chaos struct {
 	tokens   tokens
 	shared   *knowledge
 	inflicts []inflicted
-	noNet    string   // why there is no network
+	leftOut  string   // faults that cannot be had here, and why
 	odd      []string // faults that did not go as planned
 }
 
@@ -59,11 +59,16 @@ func execute(ctx context.Context, o options) (*report, error) {
 	if o.namespaces {
 		network, err := newNetwork(3)
 		if err != nil {
-			c.noNet = err.Error()
-			fmt.Fprintf(o.out, "chaos: no network faults: %v\n", err)
+			c.leftOut = fmt.Sprintf("No cut or lossy links: %v", err)
 		} else {
 			defer network.remove()
 			c.network, cfg.Hosts = network, network.hosts()
+			if network.noLoss != nil {
+				c.leftOut = fmt.Sprintf("No lossy links: %v", network.noLoss)
+			}
+		}
+		if c.leftOut != "" {
+			fmt.Fprintln(o.out, "chaos:", c.leftOut)
 		}
 	}
 	cluster, err := testvault.StartCluster(ctx, cfg, 3)
@@ -176,7 +181,7 @@ func (c *chaos) storm(ctx context.Context) error {
 // inflict brings one fault after the other upon the cluster, and waits after
 // each until it serves again.
 func (c *chaos) inflict(ctx context.Context) error {
-	plan := newFaultPlan(c.seed, c.faults, c.network != nil)
+	plan := newFaultPlan(c.seed, c.faults, c.means())
 	for end := time.Now().Add(c.length); time.Now().Before(end) && ctx.Err() == nil; {
 		kind, calm, rng := plan.next()
 		wait(ctx, calm)
