@@ -150,7 +150,9 @@ func parse(status int, raw []byte) reply {
 		r.exception = denied
 	default:
 		r.ending = unknown
-		r.trouble = fmt.Sprintf("status %d: %.80s", status, strings.Join(answer.Errors, "; "))
+		// Up to the first name in it, so that like troubles count as one.
+		text, _, _ := strings.Cut(strings.Join(strings.Fields(strings.Join(answer.Errors, "; ")), " "), `"`)
+		r.trouble = fmt.Sprintf("status %d: %.80s", status, text)
 	}
 	return r
 }

@@ -33,6 +33,7 @@ type client struct {
 	shared  *knowledge
 	tally   *tally
 	mood    *mood
+	front   []*endpoint // before the nodes, in their order
 	imports map[string]importParameters
 	ensured map[string]bool
 }
@@ -74,6 +75,15 @@ type tally struct {
 	kinds    map[string]int
 	troubles map[string]int
 	well     [][]int64 // per client, the times of answers
+
+	// Operations that both Vault and the endpoint have, and how many of them
+	// were not answered.
+	native, endpoint asked
+}
+
+type asked struct {
+	All        int `json:"all"`
+	Unanswered int `json:"not_answered"`
 }
 
 func newTally(clients int) *tally {
@@ -103,6 +113,20 @@ func (t *tally) add(client int, kind string, r reply, write bool, now int64) {
 	}
 	if r.trouble != "" {
 		t.troubles[r.trouble]++
+	}
+}
+
+// addMAC counts an operation that both Vault and the endpoint have.
+func (t *tally) addMAC(endpoint bool, r reply) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := &t.native
+	if endpoint {
+		a = &t.endpoint
+	}
+	a.All++
+	if r.ending != done {
+		a.Unanswered++
 	}
 }
 
@@ -149,7 +173,11 @@ func (c *client) ask(ctx context.Context, d decision, token, method, path string
 		timeout = impatience
 	}
 	call = c.h.now()
-	r = c.q.send(ctx, d.node, token, method, path, body, timeout)
+	if c.throughEndpoint(d) {
+		r = c.q.sendKMS(ctx, c.front[d.node], token, operations[d.kind], path, body, timeout)
+	} else {
+		r = c.q.send(ctx, d.node, token, method, path, body, timeout)
+	}
 	end = c.h.now()
 	if r.exception == denied && token == c.tokens.owner {
 		r.ending, r.exception, r.trouble = unknown, "", "status 403 for the owner"
@@ -158,7 +186,15 @@ func (c *client) ask(ctx context.Context, d decision, token, method, path string
 		end = never
 	}
 	c.tally.add(c.id, d.family+" "+d.kind, r, write, c.h.now())
+	if operations[d.kind] != "" {
+		c.tally.addMAC(c.throughEndpoint(d), r)
+	}
 	return r, call, end
+}
+
+// throughEndpoint reports whether an operation goes through an endpoint.
+func (c *client) throughEndpoint(d decision) bool {
+	return d.endpoint && operations[d.kind] != "" && len(c.front) > 0
 }
 
 func keyName(generation, slot int) string { return fmt.Sprintf("k/%d/%d", generation, slot) }
@@ -240,6 +276,9 @@ func (c *client) key(ctx context.Context, d decision) ending {
 	result := keyResult{unknown: r.ending == unknown, exception: r.exception}
 	if r.ok() {
 		result.state = r.text("key_state")
+		if d.kind == "describe" && c.throughEndpoint(d) {
+			op.kind = "info" // KMS shows tags elsewhere
+		}
 		if op.kind == "create" || op.kind == "describe" {
 			result.metadata = metadataOf(r.data)
 		}

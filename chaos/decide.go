@@ -27,6 +27,7 @@ type decision struct {
 	slot         int    // which key, alias or entity
 	node         int    // that is asked
 	short        bool   // the client gives up after a moment
+	endpoint     bool   // asked is the endpoint before the node, where it has the operation
 
 	text      string // of a description or tag
 	tags      [len(tagNames)]string
@@ -83,6 +84,7 @@ func (p *plan) next() decision {
 		name:       fmt.Sprintf("new/%d/%d-%d", count/operationsPerGeneration, p.client, count),
 		node:       r.IntN(p.nodes),
 		short:      r.IntN(25) == 0,
+		endpoint:   r.IntN(3) == 0,
 		text:       fmt.Sprint(r.IntN(1000)),
 		tag:        r.IntN(len(tagNames)),
 		target:     r.IntN(anchors),

@@ -31,6 +31,8 @@ type report struct {
 	Writes     int            `json:"acknowledged_writes"`
 	Open       int            `json:"ended_in_the_dark"`
 	Unsent     int            `json:"not_connected"`
+	Native     asked          `json:"macs_verifications_descriptions_natively"`
+	Endpoint   asked          `json:"macs_verifications_descriptions_through_the_endpoint"`
 	MACs       int            `json:"macs_compared"`
 	Kinds      map[string]int `json:"operations_by_kind"`
 	Troubles   map[string]int `json:"what_clients_saw_instead_of_answers"`
@@ -56,7 +58,7 @@ func (c *chaos) report(result checked) *report {
 	return &report{
 		Seed: c.seed, Date: time.Now().UTC().Format(time.DateOnly), Length: c.length.String(), Clients: c.clients, LeftOut: c.leftOut, Odd: c.odd,
 		Operations: t.begun, Answered: t.answered, Refused: t.refused, Writes: t.writes, Open: t.open, Unsent: t.unsent,
-		MACs: c.h.macsSeen, Kinds: t.kinds, Troubles: t.troubles,
+		Native: t.native, Endpoint: t.endpoint, MACs: c.h.macsSeen, Kinds: t.kinds, Troubles: t.troubles,
 		Things: result.things, Longest: result.longest, Undecided: result.undecided,
 		Faults: c.faultFigures(), Lost: c.lost, Findings: result.findings,
 	}
@@ -119,7 +121,10 @@ func (r *report) print(w io.Writer) {
 	}{
 		{"operations", r.Operations}, {"answered", r.Answered}, {"of these refused by the engine, as the key's state demands", r.Refused},
 		{"acknowledged writes", r.Writes}, {"ended in the dark (timeout, connection lost, status 5xx)", r.Open},
-		{"not sent (no connection)", r.Unsent}, {"MACs compared", r.MACs}, {"histories checked: keys", r.Things["key"]},
+		{"not sent (no connection)", r.Unsent},
+		{"MACs, verifications, descriptions, natively", r.Native.All}, {"not answered", r.Native.Unanswered},
+		{"MACs, verifications, descriptions, through the endpoint", r.Endpoint.All}, {"not answered", r.Endpoint.Unanswered},
+		{"MACs compared", r.MACs}, {"histories checked: keys", r.Things["key"]},
 		{"histories checked: aliases", r.Things["alias"]}, {"histories checked: grants", r.Things["grant"]},
 		{"faults", times}, {"packets lost on lossy links", r.Lost},
 		{"histories that are not linearizable", r.found("linearizable")}, {"lists that show what no write explains", r.found("lists")}, {"wrong answers", r.found("answers")},

@@ -39,6 +39,7 @@ type chaos struct {
 	tally    *tally
 	tokens   tokens
 	shared   *knowledge
+	front    []*endpoint
 	inflicts []inflicted
 	leftOut  string   // faults that cannot be had here, and why
 	odd      []string // faults that did not go as planned
@@ -79,6 +80,14 @@ func execute(ctx context.Context, o options) (*report, error) {
 	c.cluster = cluster
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
+	}
+	for _, node := range cluster.Nodes {
+		e, err := startEndpoint(ctx, node)
+		if err != nil {
+			return nil, err
+		}
+		defer e.process.Stop()
+		c.front = append(c.front, e)
 	}
 	if err := c.storm(ctx); err != nil {
 		return nil, err
@@ -158,7 +167,7 @@ path "%s/retire-grant" { capabilities = ["update"] }`, mountPath, mountPath)
 
 func (c *chaos) client(id int) *client {
 	return &client{
-		id: id, q: c.q, h: c.h, tokens: c.tokens, shared: c.shared, tally: c.tally, mood: &c.mood,
+		id: id, q: c.q, h: c.h, front: c.front, tokens: c.tokens, shared: c.shared, tally: c.tally, mood: &c.mood,
 		imports: map[string]importParameters{}, ensured: map[string]bool{},
 	}
 }

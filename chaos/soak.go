@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -73,7 +69,8 @@ func soak(ctx context.Context, o options, dir string) error {
 	for range 2 {
 		wg.Go(func() {
 			for !stopped.Load() && ctx.Err() == nil {
-				if endpoint.call(ctx, c.tokens.owner) != nil {
+				r := c.q.sendKMS(ctx, endpoint, c.tokens.owner, operations["mac"], "generate-mac/"+anchorName(0), macBody("message"), patience)
+				if !r.ok() {
 					failed.Add(1)
 				}
 				calls.Add(1)
@@ -114,87 +111,6 @@ func soak(ctx context.Context, o options, dir string) error {
 		err = errors.Join(err, fmt.Errorf("%d wrong answers, the first: %s", n, c.h.wrong[0]))
 	}
 	return err
-}
-
-// endpoint is a kms-gateway before the server.
-type endpoint struct {
-	process *testvault.Process
-	url     string
-	metrics string
-}
-
-func startEndpoint(ctx context.Context, vault *testvault.Server) (*endpoint, error) {
-	program, err := testvault.Build(ctx, testvault.GatewayPackage)
-	if err != nil {
-		return nil, err
-	}
-	listen, err := testvault.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	metrics, err := testvault.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(program, "-listen", listen, "-metrics-listen", metrics, "-mount", mountPath, "-log-level", "error")
-	cmd.Env = vault.Env("")
-	process, err := testvault.StartProcess(cmd)
-	if err != nil {
-		return nil, err
-	}
-	e := &endpoint{process: process, url: "http://" + listen, metrics: "http://" + metrics + "/metrics"}
-	for range 600 {
-		if _, err = e.goroutines(ctx); err == nil {
-			return e, nil
-		}
-		wait(ctx, 50*time.Millisecond)
-	}
-	process.Stop()
-	return nil, err
-}
-
-// call makes a MAC through the endpoint.
-func (e *endpoint) call(ctx context.Context, token string) error {
-	body := fmt.Sprintf(`{"KeyId":%q,"Message":%q,"MacAlgorithm":"HMAC_SHA_256"}`, anchorName(0), b64("message"))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, strings.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header = http.Header{
-		"Content-Type":         {"application/x-amz-json-1.1"},
-		"X-Amz-Target":         {"TrentService.GenerateMac"},
-		"X-Amz-Security-Token": {token},
-		"Authorization":        {"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261122/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=00"},
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", resp.StatusCode)
-	}
-	return nil
-}
-
-// goroutines asks the endpoint's metrics.
-func (e *endpoint) goroutines(ctx context.Context) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.metrics, nil)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
-			return strconv.ParseFloat(text, 64)
-		}
-	}
-	return 0, errors.New("the endpoint does not count its goroutines")
 }
 
 // sample looks at the three processes.
