@@ -33,6 +33,7 @@ const (
 	textSealed      = "Vault is sealed."
 	textNoLeader    = "Vault has no active node at the moment."
 	textInternal    = "Vault could not process the request."
+	textNoEngine    = "What answers at the mount is not the HMAC secrets engine."
 )
 
 func internal(text string) *kms.Exception {

@@ -267,7 +267,7 @@ func TestGranted(t *testing.T) {
 	f := newFakeVault(t, func(c *vaultCall) (int, string) {
 		switch {
 		case strings.HasPrefix(c.path, "kms/granted/") && c.token == "grantee":
-			return 200, `{"data":{"key_id":"k","mac":"AAEC","key_spec":"HMAC_256","key_state":"Enabled","mac_algorithms":["HMAC_SHA_256"],"creation_date":"2026-11-22T10:00:00Z","grant_id":"g","grant_token":"t"}}`
+			return 200, `{"data":{"key_id":"k","mac":"AAEC","mac_valid":true,"key_spec":"HMAC_256","key_state":"Enabled","mac_algorithms":["HMAC_SHA_256"],"creation_date":"2026-11-22T10:00:00Z","grant_id":"g","grant_token":"t"}}`
 		}
 		return errorsOnly(403, "1 error occurred:\n\t* permission denied\n\n")
 	})

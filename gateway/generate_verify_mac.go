@@ -72,12 +72,16 @@ func (c *call) macAlone(in input, verify bool) (answer, error) {
 	if err := c.askForMac(c.fields(members, in), &native); err != nil {
 		return nil, err
 	}
-	c.trace.keyID = native.KeyID
-	arn := c.arns().key(c.folder.local(native.KeyID))
+	a := native.alone(verify)
+	if a.err != nil {
+		return nil, a.err
+	}
+	c.trace.keyID = a.keyID
+	arn := c.arns().key(c.folder.local(a.keyID))
 	if verify {
 		return answer{{"MacValid", true}, {"MacAlgorithm", in.text("MacAlgorithm")}, {"KeyId", arn}}, nil
 	}
-	return answer{{"Mac", native.Mac}, {"MacAlgorithm", in.text("MacAlgorithm")}, {"KeyId", arn}}, nil
+	return answer{{"Mac", a.mac}, {"MacAlgorithm", in.text("MacAlgorithm")}, {"KeyId", arn}}, nil
 }
 
 // askForMac is post for the path of a MAC, by the ways that macRoutes lists.

@@ -280,6 +280,19 @@ func (s *scanner) literal(word string) error {
 	return nil
 }
 
+// flag reads a boolean; null leaves it as it is.
+func (s *scanner) flag(into *bool) error {
+	switch s.peek() {
+	case 't':
+		*into = true
+		return s.literal("true")
+	case 'f':
+		*into = false
+		return s.literal("false")
+	}
+	return s.literal("null")
+}
+
 // skip reads over any value.
 func (s *scanner) skip(depth int) error {
 	if depth > maxDepth {

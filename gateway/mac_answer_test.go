@@ -61,3 +61,38 @@ func BenchmarkMacAnswer(b *testing.B) {
 		})
 	}
 }
+
+// What answers at the mount may be another engine, or something in between:
+// success alone is no MAC and no verdict.
+func TestSuccessIsNoVerdict(t *testing.T) {
+	bodies := map[string]string{
+		"GenerateMac": `{"KeyId":"k","Message":"aGk=","MacAlgorithm":"HMAC_SHA_256"`,
+		"VerifyMac":   `{"KeyId":"k","Message":"aGk=","Mac":"AAEC","MacAlgorithm":"HMAC_SHA_256"`,
+	}
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"no content, as of kv":   {204, ""},
+		"an empty object":        {200, `{}`},
+		"no data":                {200, `{"request_id":"r","data":null,"wrap_info":{"token":"t"}}`},
+		"a key alone":            {200, `{"data":{"key_id":"k"}}`},
+		"no key":                 {200, `{"data":{"mac":"AAEC","mac_valid":true}}`},
+		"not valid":              {200, `{"data":{"key_id":"k","mac":"","mac_valid":false}}`},
+		"null":                   {200, `{"data":{"key_id":"k","mac":null,"mac_valid":null}}`},
+		"of a batch":             {200, `{"data":{"key_id":"k","macs":"AAEC","macs_valid":"true"}}`},
+		"of another type":        {200, `{"data":{"key_id":"k","mac":1,"mac_valid":"true"}}`},
+		"a page of a web server": {200, `<html></html>`},
+	} {
+		for operation, body := range bodies {
+			for _, more := range []string{"}", `,"GrantTokens":["t"]}`} {
+				t.Run(name+" "+operation+more, func(t *testing.T) {
+					f := newFakeVault(t, func(*vaultCall) (int, string) { return answer.status, answer.body })
+					w := post(newTestGateway(t, f.URL), "/", operation, body+more)
+					require.Equal(t, 500, w.status, w.body)
+					require.Contains(t, w.body, "KMSInternalException")
+				})
+			}
+		}
+	}
+}

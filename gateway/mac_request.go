@@ -19,6 +19,7 @@ import (
 type macFields struct {
 	KeyID     string `json:"key_id"`
 	Mac       string `json:"mac"`
+	MacValid  bool   `json:"mac_valid"`
 	Macs      string `json:"macs"`
 	MacsValid string `json:"macs_valid"`
 	KeyIDs    string `json:"key_ids"`
@@ -107,6 +108,8 @@ func (f *macFields) scan(body []byte) (requestID string, ok bool) {
 					return text(&f.KeyID)
 				case "mac":
 					return text(&f.Mac)
+				case "mac_valid":
+					return s.flag(&f.MacValid)
 				case "macs":
 					return text(&f.Macs)
 				case "macs_valid":
@@ -130,9 +133,19 @@ func (f *macFields) answers(group macGroup, n int, err error) []macAnswer {
 	case err != nil:
 		return sameAnswer(macAnswer{err: err}, n)
 	case n == 1:
-		return []macAnswer{{mac: f.Mac, keyID: f.KeyID}}
+		return []macAnswer{f.alone(group.verify)}
 	}
 	return f.split(group, n)
+}
+
+// alone is the answer to a call that shared its request with no other. A
+// success that has no MAC, or no verdict, comes from something else than the
+// engine: a MAC is valid only where the engine says so.
+func (f *macFields) alone(verify bool) macAnswer {
+	if f.KeyID == "" || verify && !f.MacValid || !verify && f.Mac == "" {
+		return macAnswer{err: internal(textNoEngine)}
+	}
+	return macAnswer{mac: f.Mac, keyID: f.KeyID}
 }
 
 // macRequestBody writes the native request: plain for one call, in the compact
@@ -187,8 +200,8 @@ func (f *macFields) split(group macGroup, n int) []macAnswer {
 	if f.KeyIDs != "" {
 		keyIDs = strings.Split(f.KeyIDs, ",")
 	}
-	if len(values) != n || keyIDs != nil && len(keyIDs) != n {
-		return sameAnswer(macAnswer{err: internal(textInternal)}, n)
+	if f.KeyID == "" || len(values) != n || keyIDs != nil && len(keyIDs) != n {
+		return sameAnswer(macAnswer{err: internal(textNoEngine)}, n)
 	}
 	answers := make([]macAnswer, n)
 	for i, value := range values {
@@ -217,7 +230,7 @@ func (f *macFields) item(group macGroup, i int, value string) macAnswer {
 	case group.verify:
 		return macAnswer{err: kms.InvalidMac()}
 	case value == "":
-		return macAnswer{err: internal(textInternal)}
+		return macAnswer{err: internal(textNoEngine)}
 	}
 	return macAnswer{keyID: f.KeyID, mac: value}
 }
