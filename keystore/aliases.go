@@ -147,7 +147,7 @@ func (st *Store) aliasInScope(ctx context.Context, s logical.Storage, name strin
 	if err != nil || a == nil {
 		return nil, nil, err
 	}
-	ok, err := st.inScope(ctx, s, name, k.ID)
+	ok, err := inScope(ctx, s, name, k.ID, st.Settings)
 	if err == nil && !ok {
 		err = kms.Validationf("%s points at a key of another folder, which alias_scope=folder in config does not allow: move it to a key of its own folder", name)
 	}
@@ -157,14 +157,17 @@ func (st *Store) aliasInScope(ctx context.Context, s logical.Storage, name strin
 	return a, k, nil
 }
 
+// settingsReader is Settings, or peekSettings.
+type settingsReader func(ctx context.Context, s logical.Storage) (Settings, error)
+
 // inScope reports whether an alias may stand for a key. KMS asks for permission
 // on both; a Vault policy sees the path alone, so without this rule who may
 // write an alias could borrow another team's key.
-func (st *Store) inScope(ctx context.Context, s logical.Storage, alias, keyID string) (bool, error) {
+func inScope(ctx context.Context, s logical.Storage, alias, keyID string, read settingsReader) (bool, error) {
 	if kms.Folder(alias) == kms.Folder(keyID) {
 		return true, nil
 	}
-	settings, err := st.Settings(ctx, s)
+	settings, err := read(ctx, s)
 	return settings.AliasScope == ScopeAny, err
 }
 
@@ -172,7 +175,7 @@ func (st *Store) inScope(ctx context.Context, s logical.Storage, alias, keyID st
 // in their overlap, in scope, and the very keys that the alias left, not gone
 // and not later ones under the same id.
 func (st *Store) PreviousKeys(ctx context.Context, s logical.Storage, a *Alias, now time.Time) ([]PreviousKey, error) {
-	return st.accepted(ctx, s, a, now, func(id string) (*keyRecord, error) {
+	return accepted(ctx, s, a, now, st.Settings, func(id string) (*keyRecord, error) {
 		k, err := st.Key(ctx, s, id, now)
 		if k == nil {
 			return nil, err
@@ -181,13 +184,13 @@ func (st *Store) PreviousKeys(ctx context.Context, s logical.Storage, a *Alias, 
 	})
 }
 
-func (st *Store) accepted(ctx context.Context, s logical.Storage, a *Alias, now time.Time, get func(id string) (*keyRecord, error)) ([]PreviousKey, error) {
+func accepted(ctx context.Context, s logical.Storage, a *Alias, now time.Time, settings settingsReader, get func(id string) (*keyRecord, error)) ([]PreviousKey, error) {
 	var accepted []PreviousKey
 	for _, p := range a.Previous {
 		if !now.Before(p.ValidTo) {
 			continue
 		}
-		if ok, err := st.inScope(ctx, s, a.Name, p.KeyID); err != nil {
+		if ok, err := inScope(ctx, s, a.Name, p.KeyID, settings); err != nil {
 			return nil, err
 		} else if !ok {
 			continue
@@ -469,13 +472,13 @@ func (st *Store) current(ctx context.Context, s logical.Storage, stored *Alias, 
 		return nil, err
 	}
 	pruned := *existing
-	pruned.Previous, err = st.accepted(ctx, s, existing, now, func(id string) (*keyRecord, error) { return peekKey(ctx, s, id) })
+	pruned.Previous, err = accepted(ctx, s, existing, now, st.peekSettings, func(id string) (*keyRecord, error) { return peekKey(ctx, s, id) })
 	return &pruned, err
 }
 
 // checkAliasScope refuses to point an alias at a key for which it may not stand.
 func (st *Store) checkAliasScope(ctx context.Context, s logical.Storage, name, target string) error {
-	ok, err := st.inScope(ctx, s, name, target)
+	ok, err := inScope(ctx, s, name, target, st.Settings)
 	if err == nil && !ok {
 		err = kms.Validationf("%s may point only at keys of its own folder, and %s is not in it. On a mount that one team owns, set alias_scope=any in config.", name, target)
 	}

@@ -140,7 +140,7 @@ func (st *Store) keysOfAlias(ctx context.Context, s logical.Storage, folder, aft
 
 // glanceAccepted is PreviousKeys for one of many aliases.
 func (st *Store) glanceAccepted(ctx context.Context, s logical.Storage, a *Alias, now time.Time) ([]PreviousKey, error) {
-	return st.accepted(ctx, s, a, now, func(id string) (*keyRecord, error) {
+	return accepted(ctx, s, a, now, st.Settings, func(id string) (*keyRecord, error) {
 		k, err := st.glance(ctx, s, id, now)
 		if k == nil {
 			return nil, err

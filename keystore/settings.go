@@ -55,9 +55,27 @@ func (st *Store) Settings(ctx context.Context, s logical.Storage) (Settings, err
 	return st.loadSettings(ctx, s)
 }
 
+// peekSettings is Settings for those who hold locks already: that of the settings
+// may be among them.
+func (st *Store) peekSettings(ctx context.Context, s logical.Storage) (Settings, error) {
+	if settings := st.settings.Load(); settings != nil {
+		return *settings, nil
+	}
+	return readSettings(ctx, s)
+}
+
 // loadSettings reads the settings and publishes them. The caller holds their
 // lock.
 func (st *Store) loadSettings(ctx context.Context, s logical.Storage) (Settings, error) {
+	settings, err := readSettings(ctx, s)
+	if err == nil {
+		st.publishSettings(settings)
+	}
+	return settings, err
+}
+
+// readSettings reads the settings from storage.
+func readSettings(ctx context.Context, s logical.Storage) (Settings, error) {
 	settings, err := load[Settings](ctx, s, settingsKey)
 	if err != nil {
 		return Settings{}, err
@@ -65,7 +83,6 @@ func (st *Store) loadSettings(ctx context.Context, s logical.Storage) (Settings,
 	if settings == nil {
 		settings = &Settings{PendingWindowInDays: kms.MaxPendingWindowDays, AliasScope: ScopeFolder}
 	}
-	st.publishSettings(*settings)
 	return *settings, nil
 }
 
