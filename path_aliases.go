@@ -21,36 +21,10 @@ func (b *backend) pathAliases() []*framework.Path {
 		"previous_keys":     optional(framework.TypeSlice, "Former keys whose MACs are still accepted: key_id, valid_to."),
 	}
 	return []*framework.Path{
-		{
-			Pattern: `aliases/(?P<folder>.+/)?$`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "aliases|aliases-in-folder",
-			},
-			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
-				"folder": {Type: framework.TypeString, Description: "List this folder instead of the top level."},
-				"detailed": {
-					Type: framework.TypeBool, Query: true,
-					Description: "Also answer key_info of the aliases listed, which reads each of them.",
-				},
-				"target_key_id": {
-					Type: framework.TypeString, Query: true,
-					Description: "List only the aliases of this key, at any depth below the folder.",
-				},
-				"previous_key_id": {
-					Type: framework.TypeString, Query: true,
-					Description: "List only the aliases that have left this key and still accept its MACs, at any depth below the folder.",
-				},
-			}),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:  b.pathAliasesList,
-					Summary:   "List the aliases and folders of one folder, or the aliases of a key (ListAliases).",
-					Responses: responds(200, "OK", listed("With detailed, by alias: what reading it answers.")),
-				},
-			},
-			HelpSynopsis:    "List aliases, one folder level at a time, or those of a key.",
-			HelpDescription: strings.TrimSpace(aliasesListHelp),
-		},
+		b.aliasesList(`aliases/?$`, "aliases", nil),
+		b.aliasesList(`aliases/(?P<folder>.+/)$`, "aliases-in-folder", map[string]*framework.FieldSchema{
+			"folder": {Type: framework.TypeString, Description: "List this folder instead of the top level."},
+		}),
 		{
 			Pattern: `aliases/(?P<name>.+)`,
 			DisplayAttrs: &framework.DisplayAttributes{
@@ -104,6 +78,40 @@ func (b *backend) pathAliases() []*framework.Path {
 	}
 }
 
+// aliasesList is a path that lists aliases. That of the top level has no slash
+// to insist on: the vault command drops it when it asks for help.
+func (b *backend) aliasesList(pattern, name string, folder map[string]*framework.FieldSchema) *framework.Path {
+	return &framework.Path{
+		Pattern: pattern,
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: name,
+		},
+		Fields: merge(folder, pageFields(), map[string]*framework.FieldSchema{
+			"detailed": {
+				Type: framework.TypeBool, Query: true,
+				Description: "Also answer key_info of the aliases listed, which reads each of them.",
+			},
+			"target_key_id": {
+				Type: framework.TypeString, Query: true,
+				Description: "List only the aliases of this key, at any depth below the folder.",
+			},
+			"previous_key_id": {
+				Type: framework.TypeString, Query: true,
+				Description: "List only the aliases that have left this key and still accept its MACs, at any depth below the folder.",
+			},
+		}),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: &framework.PathOperation{
+				Callback:  b.pathAliasesList,
+				Summary:   "List the aliases and folders of one folder, or the aliases of a key (ListAliases).",
+				Responses: responds(200, "OK", listed("With detailed, by alias: what reading it answers.")),
+			},
+		},
+		HelpSynopsis:    "List aliases, one folder level at a time, or those of a key.",
+		HelpDescription: strings.TrimSpace(aliasesListHelp),
+	}
+}
+
 func (b *backend) aliasData(ctx context.Context, s logical.Storage, a *keystore.Alias, now time.Time) (map[string]any, error) {
 	previous, err := b.store.PreviousKeys(ctx, s, a, now)
 	if err != nil {
@@ -126,7 +134,7 @@ func (b *backend) aliasData(ctx context.Context, s logical.Storage, a *keystore.
 }
 
 func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	now, folder := b.now(), d.Get("folder").(string)
+	now, folder := b.now(), folderOf(d)
 	names, err := b.aliasNames(ctx, req.Storage, folder, d, now)
 	if err != nil {
 		return nil, err

@@ -89,6 +89,9 @@ func (b *backend) pathConfigWrite(ctx context.Context, req *logical.Request, d *
 }
 
 const configHelp = `
+Settings that hold for all keys and aliases of the mount. What a write does not
+name stays as it is.
+
     $ vault read kms/config
     $ vault write kms/config pending_window_in_days=7
     $ vault write kms/config min_pending_window_in_days=14

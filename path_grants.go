@@ -52,7 +52,7 @@ func (b *backend) pathGrants() []*framework.Path {
 			},
 			Fields: merge(keyIDField(), pageFields(), map[string]*framework.FieldSchema{
 				"grant_id":          {Type: framework.TypeString, Query: true, Description: "Only this grant."},
-				"grantee_principal": {Type: framework.TypeString, Query: true, Description: "Only grants to this entity."},
+				"grantee_principal": {Type: framework.TypeString, Query: true, Description: "Only grants to this entity or group."},
 			}),
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.ReadOperation: &framework.PathOperation{
@@ -124,11 +124,11 @@ func (b *backend) pathGrants() []*framework.Path {
 			Operations: map[logical.Operation]framework.OperationHandler{
 				logical.UpdateOperation: &framework.PathOperation{
 					Callback:  b.pathRetireGrant,
-					Summary:   "Give up a grant (RetireGrant).",
+					Summary:   "Retire a grant, as its retiring principal or grantee (RetireGrant).",
 					Responses: noContent(),
 				},
 			},
-			HelpSynopsis:    "Give up a grant (RetireGrant).",
+			HelpSynopsis:    "Retire a grant, as its retiring principal or grantee (RetireGrant).",
 			HelpDescription: strings.TrimSpace(revokeGrantHelp),
 		},
 		grantedOperations("generate-mac", generateFields(), b.macOperations("mac-granted", "Do generate-mac with a key that a grant lets the caller use.", generateSchema())),
@@ -536,4 +536,8 @@ grant for it on that key, and are forbidden for all others. One policy opens
 them for everybody:
 
     path "kms/granted/*" { capabilities = ["update", "patch"] }
+
+    $ vault write kms/granted/generate-mac/payments/tokens \
+        mac_algorithm=HMAC_SHA_256 message=$(printf 'pay 10 EUR' | base64)
+    $ vault write -f kms/granted/describe-key/payments/tokens
 `

@@ -348,5 +348,6 @@ cancelled with cancel-key-deletion.
     $ vault write -f kms/keys key_spec=HMAC_512
     $ vault read kms/keys/payments/tokens
     $ vault read kms/keys/alias/payments/current
+    $ vault list -detailed kms/keys/payments
     $ vault delete kms/keys/payments/tokens
 `

@@ -44,6 +44,7 @@ var otherOperations = []struct {
 func (b *backend) pathOtherOperations() []*framework.Path {
 	paths := make([]*framework.Path, len(otherOperations))
 	for i, o := range otherOperations {
+		synopsis := "Not for HMAC keys: answers as KMS does (" + o.operation + ")."
 		verb, suffix, _ := strings.Cut(o.name, "-")
 		if suffix == "" {
 			suffix = "with-key"
@@ -59,7 +60,7 @@ func (b *backend) pathOtherOperations() []*framework.Path {
 					Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 						return b.otherOperation(ctx, req.Storage, o.operation, d.Get("key").(string), o.alias)
 					},
-					Summary: "Answer what KMS answers to " + o.operation + " for an HMAC key.",
+					Summary: synopsis,
 					Responses: responds(200, "OK", map[string]*framework.FieldSchema{
 						"key_id":               optional(framework.TypeString, "The key's id."),
 						"key_rotation_enabled": optional(framework.TypeBool, "false: HMAC keys do not rotate."),
@@ -68,7 +69,7 @@ func (b *backend) pathOtherOperations() []*framework.Path {
 					}),
 				},
 			},
-			HelpSynopsis:    "Answer what KMS answers to " + o.operation + " for an HMAC key.",
+			HelpSynopsis:    synopsis,
 			HelpDescription: strings.TrimSpace(otherOperationsHelp),
 		}
 	}

@@ -31,8 +31,9 @@ var routes = []struct{ url, pattern string }{
 	{"get-key-policy/a", `get-key-policy/(?P<key_id>.+)`},
 	{"put-key-policy/a", `put-key-policy/(?P<key_id>.+)`},
 	{"get-key-last-usage/a", `get-key-last-usage/(?P<key_id>.+)`},
-	{"aliases/", `aliases/(?P<folder>.+/)?$`},
-	{"aliases/p/", `aliases/(?P<folder>.+/)?$`},
+	{"aliases", `aliases/?$`},
+	{"aliases/", `aliases/?$`},
+	{"aliases/p/", `aliases/(?P<folder>.+/)$`},
 	{"aliases/x", `aliases/(?P<name>.+)`},
 	{"aliases/p/x", `aliases/(?P<name>.+)`},
 	{"tag-resource/a", `tag-resource/(?P<key_id>.+)`},
@@ -262,6 +263,8 @@ func TestHelpOfEveryPath(t *testing.T) {
 		data := do(t, m, logical.HelpOperation, url, nil)
 		require.Contains(t, data["help"], path.HelpSynopsis)
 		require.Contains(t, data["help"], path.HelpDescription)
+		// The vault command drops a slash at the end.
+		require.NotEmpty(t, do(t, m, logical.HelpOperation, strings.TrimSuffix(url, "/"), nil)["help"])
 		for _, text := range []string{path.HelpSynopsis, path.HelpDescription} {
 			require.NotEmpty(t, text)
 			require.Equal(t, strings.TrimSpace(text), text)
@@ -296,8 +299,8 @@ func TestOpenAPI(t *testing.T) {
 	for _, path := range m.b.Paths {
 		for _, url := range documentedURLs(path.Pattern) {
 			for op := range path.Operations {
-				if op == logical.ListOperation && path.Operations[logical.ReadOperation] != nil {
-					url = strings.TrimSuffix(url, "/") + "/" // the document has reading and listing apart
+				if op == logical.ListOperation {
+					url = strings.TrimSuffix(url, "/") + "/"
 				} else if op == logical.ReadOperation {
 					url = strings.TrimSuffix(url, "/")
 				}
@@ -362,6 +365,7 @@ func documentedURLs(pattern string) []string {
 		return []string{"/" + before + after, "/" + before + "{folder}" + after + "/"}
 	}
 	bare = strings.TrimSuffix(bare, "/?")
+	bare = strings.Replace(bare, "(?P<folder>.+/)", "{folder}/", 1)
 	for _, name := range []string{"key_id", "key", "name", "retiring_principal", "folder"} {
 		bare = strings.Replace(bare, "(?P<"+name+">.+)", "{"+name+"}", 1)
 	}
