@@ -309,10 +309,7 @@ func generateFields() map[string]*framework.FieldSchema {
 			Description: "HMAC_SHA_224, HMAC_SHA_256, HMAC_SHA_384 or HMAC_SHA_512: the one of the key's spec.",
 		},
 		"grant_tokens": {Type: framework.TypeCommaStringSlice, Description: "Up to 10 grant tokens."},
-		"dry_run": {
-			Type:        framework.TypeBool,
-			Description: "Check everything, then fail with DryRunOperationException.",
-		},
+		"dry_run":      dryRunField(),
 		"batch_input": {
 			Type:        framework.TypeSlice,
 			Description: "Instead of message, a list of up to 10,000 objects: message, for verify-mac mac, and an optional reference.",

@@ -81,35 +81,24 @@ func (b *backend) pathAliases() []*framework.Path {
 // aliasesList is a path that lists aliases. That of the top level has no slash
 // to insist on: the vault command drops it when it asks for help.
 func (b *backend) aliasesList(pattern, name string, folder map[string]*framework.FieldSchema) *framework.Path {
-	return &framework.Path{
-		Pattern: pattern,
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: name,
+	return operationPath(pattern, "list", name, merge(folder, pageFields(), map[string]*framework.FieldSchema{
+		"detailed": {
+			Type: framework.TypeBool, Query: true,
+			Description: "Also answer key_info of the aliases listed, which reads each of them.",
 		},
-		Fields: merge(folder, pageFields(), map[string]*framework.FieldSchema{
-			"detailed": {
-				Type: framework.TypeBool, Query: true,
-				Description: "Also answer key_info of the aliases listed, which reads each of them.",
-			},
-			"target_key_id": {
-				Type: framework.TypeString, Query: true,
-				Description: "List only the aliases of this key, at any depth below the folder.",
-			},
-			"previous_key_id": {
-				Type: framework.TypeString, Query: true,
-				Description: "List only the aliases that have left this key and still accept its MACs, at any depth below the folder.",
-			},
-		}),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Callback:  b.pathAliasesList,
-				Summary:   "List the aliases and folders of one folder, or the aliases of a key (ListAliases).",
-				Responses: responds(200, "OK", listed("With detailed, by alias: what reading it answers.")),
-			},
+		"target_key_id": {
+			Type: framework.TypeString, Query: true,
+			Description: "List only the aliases of this key, at any depth below the folder.",
 		},
-		HelpSynopsis:    "List aliases, one folder level at a time, or those of a key.",
-		HelpDescription: strings.TrimSpace(aliasesListHelp),
-	}
+		"previous_key_id": {
+			Type: framework.TypeString, Query: true,
+			Description: "List only the aliases that have left this key and still accept its MACs, at any depth below the folder.",
+		},
+	}), logical.ListOperation, &framework.PathOperation{
+		Callback:  b.pathAliasesList,
+		Summary:   "List aliases, one folder level at a time, or those of a key (ListAliases).",
+		Responses: responds(200, "OK", listed("With detailed, by alias: what reading it answers.")),
+	}, aliasesListHelp)
 }
 
 func (b *backend) aliasData(ctx context.Context, s logical.Storage, a *keystore.Alias, now time.Time) (map[string]any, error) {

@@ -18,127 +18,91 @@ import (
 const grantedPath = "granted/"
 
 func (b *backend) pathGrants() []*framework.Path {
-	dryRun := map[string]*framework.FieldSchema{
-		"dry_run": {Type: framework.TypeBool, Description: "Check everything, then fail with DryRunOperationException."},
-	}
-	grantID := map[string]*framework.FieldSchema{
-		"grant_id": {Type: framework.TypeString, Description: "The grant's id."},
-	}
-	grants := map[string]*framework.FieldSchema{
-		"grants":     field(framework.TypeSlice, "The grants: key_id, grant_id, name, grantee_principal, retiring_principal, operations, creation_date."),
-		"truncated":  field(framework.TypeBool, "Whether there is more."),
-		"next_after": optional(framework.TypeString, "What to pass as after for the next page."),
-	}
-	createFields := merge(dryRun, map[string]*framework.FieldSchema{
-		"grantee_principal":  {Type: framework.TypeString, Required: true, Description: "The id of the Vault entity that gets the permission, or group/ and the id of a Vault identity group."},
-		"retiring_principal": {Type: framework.TypeString, Description: "The id of the Vault entity that may retire the grant, or group/ and the id of a group."},
-		"operations":         {Type: framework.TypeCommaStringSlice, Required: true, Description: "Of CreateGrant, RetireGrant, DescribeKey, GenerateMac and VerifyMac."},
-		"name":               {Type: framework.TypeString, Description: "A name. Repeating a request with a name makes no second grant."},
-		"constraints":        {Type: framework.TypeMap, Description: "Not for HMAC keys."},
-		"grant_tokens":       {Type: framework.TypeCommaStringSlice, Description: "Up to 10 grant tokens."},
-	})
 	return []*framework.Path{
-		keyOperation("create-grant", "create", "grant", createFields, &framework.PathOperation{
+		keyOperation("create-grant", "create", "grant", createGrantFields(), &framework.PathOperation{
 			Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				return b.createGrant(ctx, req, d, d.Get("key_id").(string), nil)
 			},
 			Summary:   "Let a Vault entity use a key (CreateGrant).",
 			Responses: responds(200, "OK", createdGrantSchema()),
 		}, createGrantHelp),
-		{
-			Pattern: `list-grants/(?P<key_id>.+)`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "grants",
-			},
-			Fields: merge(keyIDField(), pageFields(), map[string]*framework.FieldSchema{
-				"grant_id":          {Type: framework.TypeString, Query: true, Description: "Only this grant."},
-				"grantee_principal": {Type: framework.TypeString, Query: true, Description: "Only grants to this entity or group."},
-			}),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.pathListGrants,
-					Summary:   "List the grants of a key (ListGrants).",
-					Responses: responds(200, "OK", grants),
-				},
-			},
-			HelpSynopsis:    "List the grants of a key (ListGrants).",
-			HelpDescription: strings.TrimSpace(listGrantsHelp),
-		},
-		{
-			Pattern: `list-retirable-grants$`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "retirable-grants",
-			},
-			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
-				"retiring_principal": {Type: framework.TypeString, Query: true, Required: true, Description: "The id of the caller's own Vault entity."},
-			}),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.pathListRetirableGrants,
-					Summary:   "List the grants that the caller may retire (ListRetirableGrants).",
-					Responses: responds(200, "OK", grants),
-				},
-			},
-			HelpSynopsis:    "List the grants that the caller may retire (ListRetirableGrants).",
-			HelpDescription: strings.TrimSpace(listGrantsHelp),
-		},
-		{
-			Pattern: `list-retirable-grants/(?P<retiring_principal>.+)`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "retirable-grants-of-principal",
-			},
-			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
-				"retiring_principal": {Type: framework.TypeString, Description: "The id of any Vault entity."},
-			}),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback:  b.pathListRetirableGrantsOf,
-					Summary:   "List the grants that any entity may retire (ListRetirableGrants).",
-					Responses: responds(200, "OK", grants),
-				},
-			},
-			HelpSynopsis:    "List the grants that any entity may retire (ListRetirableGrants).",
-			HelpDescription: strings.TrimSpace(listGrantsHelp),
-		},
-		keyOperation("revoke-grant", "revoke", "grant", merge(dryRun, grantID), &framework.PathOperation{
+		keyRead("list-grants", "list", "grants", merge(pageFields(), map[string]*framework.FieldSchema{
+			"grant_id":          {Type: framework.TypeString, Query: true, Description: "Only this grant."},
+			"grantee_principal": {Type: framework.TypeString, Query: true, Description: "Only grants to this entity or group."},
+		}), &framework.PathOperation{
+			Callback:  b.pathListGrants,
+			Summary:   "List the grants of a key (ListGrants).",
+			Responses: responds(200, "OK", grantsSchema()),
+		}, listGrantsHelp),
+		operationPath(`list-retirable-grants$`, "list", "retirable-grants", merge(pageFields(), map[string]*framework.FieldSchema{
+			"retiring_principal": {Type: framework.TypeString, Query: true, Required: true, Description: "The id of the caller's own Vault entity."},
+		}), logical.ReadOperation, &framework.PathOperation{
+			Callback:  b.pathListRetirableGrants,
+			Summary:   "List the grants that the caller may retire (ListRetirableGrants).",
+			Responses: responds(200, "OK", grantsSchema()),
+		}, listGrantsHelp),
+		operationPath(`list-retirable-grants/(?P<retiring_principal>.+)`, "list", "retirable-grants-of-principal", merge(pageFields(), map[string]*framework.FieldSchema{
+			"retiring_principal": {Type: framework.TypeString, Description: "The id of any Vault entity."},
+		}), logical.ReadOperation, &framework.PathOperation{
+			Callback:  b.pathListRetirableGrantsOf,
+			Summary:   "List the grants that any entity may retire (ListRetirableGrants).",
+			Responses: responds(200, "OK", grantsSchema()),
+		}, listGrantsHelp),
+		keyOperation("revoke-grant", "revoke", "grant", endGrantFields(), &framework.PathOperation{
 			Callback:  b.pathRevokeGrant,
 			Summary:   "Revoke a grant of a key (RevokeGrant).",
 			Responses: noContent(),
 		}, revokeGrantHelp),
-		keyOperation("retire-grant", "retire", "grant-of-key", merge(dryRun, grantID, map[string]*framework.FieldSchema{
+		keyOperation("retire-grant", "retire", "grant-of-key", merge(endGrantFields(), map[string]*framework.FieldSchema{
 			"grant_token": {Type: framework.TypeString, Description: "A token of the grant, instead of grant_id."},
 		}), &framework.PathOperation{
 			Callback:  b.pathRetireGrantOfKey,
 			Summary:   "Retire any grant of a key, as its owner (RetireGrant).",
 			Responses: noContent(),
 		}, revokeGrantHelp),
-		{
-			Pattern: `retire-grant$`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "retire", OperationSuffix: "grant",
-			},
-			Fields: merge(dryRun, grantID, map[string]*framework.FieldSchema{
-				"grant_token": {Type: framework.TypeString, Description: "A token of the grant, or else key_id and grant_id."},
-				"key_id":      {Type: framework.TypeString, Description: "The key's id."},
-			}),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:  b.pathRetireGrant,
-					Summary:   "Retire a grant, as its retiring principal or grantee (RetireGrant).",
-					Responses: noContent(),
-				},
-			},
-			HelpSynopsis:    "Retire a grant, as its retiring principal or grantee (RetireGrant).",
-			HelpDescription: strings.TrimSpace(revokeGrantHelp),
-		},
+		operationPath(`retire-grant$`, "retire", "grant", merge(endGrantFields(), map[string]*framework.FieldSchema{
+			"grant_token": {Type: framework.TypeString, Description: "A token of the grant, or else key_id and grant_id."},
+			"key_id":      {Type: framework.TypeString, Description: "The key's id."},
+		}), logical.UpdateOperation, &framework.PathOperation{
+			Callback:  b.pathRetireGrant,
+			Summary:   "Retire a grant, as its retiring principal or grantee (RetireGrant).",
+			Responses: noContent(),
+		}, revokeGrantHelp),
 		grantedOperations("generate-mac", generateFields(), b.macOperations("mac-granted", "Do generate-mac with a key that a grant lets the caller use.", generateSchema())),
 		grantedOperations("verify-mac", verifyFields(), b.macOperations("mac-granted", "Do verify-mac with a key that a grant lets the caller use.", verifySchema())),
 		b.granted("describe-key", "DescribeKey", nil, keyMetadataSchema(), b.describeGranted),
-		b.granted("create-grant", "CreateGrant", createFields, createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
+		b.granted("create-grant", "CreateGrant", createGrantFields(), createdGrantSchema(), func(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 			// As in KMS, a grantee cannot allow others more than it may itself.
 			operations, _ := d.Get("operations").([]string)
 			return b.createGrant(ctx, req, d, name, b.requireGrant(ctx, req, append(operations, "CreateGrant")...))
 		}),
+	}
+}
+
+func createGrantFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"grantee_principal":  {Type: framework.TypeString, Required: true, Description: "The id of the Vault entity that gets the permission, or group/ and the id of a Vault identity group."},
+		"retiring_principal": {Type: framework.TypeString, Description: "The id of the Vault entity that may retire the grant, or group/ and the id of a group."},
+		"operations":         {Type: framework.TypeCommaStringSlice, Required: true, Description: "Of CreateGrant, RetireGrant, DescribeKey, GenerateMac and VerifyMac."},
+		"name":               {Type: framework.TypeString, Description: "A name. Repeating a request with a name makes no second grant."},
+		"constraints":        {Type: framework.TypeMap, Description: "Not for HMAC keys."},
+		"grant_tokens":       {Type: framework.TypeCommaStringSlice, Description: "Up to 10 grant tokens."},
+		"dry_run":            dryRunField(),
+	}
+}
+
+func endGrantFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"grant_id": {Type: framework.TypeString, Description: "The grant's id."},
+		"dry_run":  dryRunField(),
+	}
+}
+
+func grantsSchema() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"grants":     field(framework.TypeSlice, "The grants: key_id, grant_id, name, grantee_principal, retiring_principal, operations, creation_date."),
+		"truncated":  field(framework.TypeBool, "Whether there is more."),
+		"next_after": optional(framework.TypeString, "What to pass as after for the next page."),
 	}
 }
 

@@ -2,7 +2,6 @@ package kmshmac
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -12,26 +11,15 @@ import (
 
 func (b *backend) pathKeyPolicy() []*framework.Path {
 	return []*framework.Path{
-		{
-			Pattern: `get-key-policy/(?P<key_id>.+)`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "get", OperationSuffix: "key-policy",
-			},
-			Fields: keyIDField(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ReadOperation: &framework.PathOperation{
-					Callback: b.pathGetKeyPolicy,
-					Summary:  "Read the key policy of a key (GetKeyPolicy).",
-					Responses: responds(200, "OK", map[string]*framework.FieldSchema{
-						"key_id":      field(framework.TypeString, "The key's id."),
-						"policy":      optional(framework.TypeString, "The key policy as it was put. Absent if none was."),
-						"policy_name": field(framework.TypeString, "default."),
-					}),
-				},
-			},
-			HelpSynopsis:    "Read the key policy of a key (GetKeyPolicy).",
-			HelpDescription: strings.TrimSpace(keyPolicyHelp),
-		},
+		keyRead("get-key-policy", "get", "key-policy", nil, &framework.PathOperation{
+			Callback: b.pathGetKeyPolicy,
+			Summary:  "Read the key policy of a key (GetKeyPolicy).",
+			Responses: responds(200, "OK", map[string]*framework.FieldSchema{
+				"key_id":      field(framework.TypeString, "The key's id."),
+				"policy":      optional(framework.TypeString, "The key policy as it was put. Absent if none was."),
+				"policy_name": field(framework.TypeString, "default."),
+			}),
+		}, keyPolicyHelp),
 		keyOperation("put-key-policy", "put", "key-policy", map[string]*framework.FieldSchema{"policy": policyField()}, &framework.PathOperation{
 			Callback:  b.pathPutKeyPolicy,
 			Summary:   "Keep a key policy with a key (PutKeyPolicy).",

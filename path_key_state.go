@@ -42,21 +42,6 @@ func (b *backend) pathKeyState() []*framework.Path {
 	}
 }
 
-// keyOperation is the path of a KMS operation on one key, named like the
-// operation in the AWS CLI.
-func keyOperation(name, verb, suffix string, fields map[string]*framework.FieldSchema, op *framework.PathOperation, help string) *framework.Path {
-	return &framework.Path{
-		Pattern: name + `/(?P<key_id>.+)`,
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: verb, OperationSuffix: suffix,
-		},
-		Fields:          merge(keyIDField(), fields),
-		Operations:      map[logical.Operation]framework.OperationHandler{logical.UpdateOperation: op},
-		HelpSynopsis:    op.Summary,
-		HelpDescription: strings.TrimSpace(help),
-	}
-}
-
 func scheduledSchema() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"key_id":                 field(framework.TypeString, "The key's id."),

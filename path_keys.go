@@ -14,44 +14,22 @@ import (
 
 func (b *backend) pathKeys() []*framework.Path {
 	return []*framework.Path{
-		{
-			Pattern: `keys/(?P<folder>.+/)?$`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "list", OperationSuffix: "keys|keys-in-folder",
+		operationPath(`keys/(?P<folder>.+/)?$`, "list", "keys|keys-in-folder", merge(pageFields(), map[string]*framework.FieldSchema{
+			"folder": {Type: framework.TypeString, Description: "List this folder instead of the top level."},
+			"detailed": {
+				Type: framework.TypeBool, Query: true,
+				Description: "Also answer key_info of the keys listed, which reads each of them.",
 			},
-			Fields: merge(pageFields(), map[string]*framework.FieldSchema{
-				"folder": {Type: framework.TypeString, Description: "List this folder instead of the top level."},
-				"detailed": {
-					Type: framework.TypeBool, Query: true,
-					Description: "Also answer key_info of the keys listed, which reads each of them.",
-				},
-			}),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.ListOperation: &framework.PathOperation{
-					Callback:  b.pathKeysList,
-					Summary:   "List the keys and folders of one folder.",
-					Responses: responds(200, "OK", listed("With detailed, by key: key_spec, key_state, origin, creation_date.")),
-				},
-			},
-			HelpSynopsis:    "List keys, one folder level at a time.",
-			HelpDescription: strings.TrimSpace(keysListHelp),
-		},
-		{
-			Pattern: `keys$`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: "create", OperationSuffix: "key-with-generated-id",
-			},
-			Fields: newKeyFields(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback:  b.pathKeysGenerate,
-					Summary:   "Create a key whose id the mount chooses (CreateKey).",
-					Responses: responds(200, "OK", metadataSchema()),
-				},
-			},
-			HelpSynopsis:    "Create a key whose id is a UUID.",
-			HelpDescription: strings.TrimSpace(keysHelp),
-		},
+		}), logical.ListOperation, &framework.PathOperation{
+			Callback:  b.pathKeysList,
+			Summary:   "List keys, one folder level at a time (ListKeys).",
+			Responses: responds(200, "OK", listed("With detailed, by key: key_spec, key_state, origin, creation_date.")),
+		}, keysListHelp),
+		operationPath(`keys$`, "create", "key-with-generated-id", newKeyFields(), logical.UpdateOperation, &framework.PathOperation{
+			Callback:  b.pathKeysGenerate,
+			Summary:   "Create a key whose id is a UUID that the mount chooses (CreateKey).",
+			Responses: responds(200, "OK", metadataSchema()),
+		}, keysHelp),
 		{
 			Pattern: `keys/(?P<key_id>.+)`,
 			DisplayAttrs: &framework.DisplayAttributes{

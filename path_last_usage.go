@@ -2,7 +2,6 @@ package kmshmac
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -11,28 +10,17 @@ import (
 )
 
 func (b *backend) pathLastUsage() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: `get-key-last-usage/(?P<key_id>.+)`,
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "get", OperationSuffix: "key-last-usage",
-		},
-		Fields: keyIDField(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.pathLastUsageRead,
-				Summary:  "Tell when a key was last used (GetKeyLastUsage).",
-				Responses: responds(200, "OK", map[string]*framework.FieldSchema{
-					"key_id":                  field(framework.TypeString, "The key's id."),
-					"key_creation_date":       field(framework.TypeTime, "When the key was created."),
-					"tracking_start_date":     field(framework.TypeTime, "Since when uses are recorded: the key's creation."),
-					"key_last_usage":          optional(framework.TypeMap, "The last successful use: operation, timestamp. Absent if there was none."),
-					"later_use_missing_until": optional(framework.TypeTime, "A later use than this one may be missing, if it was before this time and its node crashed then. Absent if none can be missing."),
-				}),
-			},
-		},
-		HelpSynopsis:    "Tell when a key was last used (GetKeyLastUsage).",
-		HelpDescription: strings.TrimSpace(lastUsageHelp),
-	}}
+	return []*framework.Path{keyRead("get-key-last-usage", "get", "key-last-usage", nil, &framework.PathOperation{
+		Callback: b.pathLastUsageRead,
+		Summary:  "Tell when a key was last used (GetKeyLastUsage).",
+		Responses: responds(200, "OK", map[string]*framework.FieldSchema{
+			"key_id":                  field(framework.TypeString, "The key's id."),
+			"key_creation_date":       field(framework.TypeTime, "When the key was created."),
+			"tracking_start_date":     field(framework.TypeTime, "Since when uses are recorded: the key's creation."),
+			"key_last_usage":          optional(framework.TypeMap, "The last successful use: operation, timestamp. Absent if there was none."),
+			"later_use_missing_until": optional(framework.TypeTime, "A later use than this one may be missing, if it was before this time and its node crashed then. Absent if none can be missing."),
+		}),
+	}, lastUsageHelp)}
 }
 
 func (b *backend) pathLastUsageRead(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {

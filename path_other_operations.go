@@ -44,34 +44,22 @@ var otherOperations = []struct {
 func (b *backend) pathOtherOperations() []*framework.Path {
 	paths := make([]*framework.Path, len(otherOperations))
 	for i, o := range otherOperations {
-		synopsis := "Not for HMAC keys: answers as KMS does (" + o.operation + ")."
 		verb, suffix, _ := strings.Cut(o.name, "-")
 		if suffix == "" {
 			suffix = "with-key"
 		}
-		paths[i] = &framework.Path{
-			Pattern: o.name + `/(?P<key>.+)`,
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationVerb: verb, OperationSuffix: suffix,
+		paths[i] = operationPath(o.name+`/(?P<key>.+)`, verb, suffix, macKeyField(), logical.UpdateOperation, &framework.PathOperation{
+			Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.otherOperation(ctx, req.Storage, o.operation, d.Get("key").(string), o.alias)
 			},
-			Fields: macKeyField(),
-			Operations: map[logical.Operation]framework.OperationHandler{
-				logical.UpdateOperation: &framework.PathOperation{
-					Callback: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-						return b.otherOperation(ctx, req.Storage, o.operation, d.Get("key").(string), o.alias)
-					},
-					Summary: synopsis,
-					Responses: responds(200, "OK", map[string]*framework.FieldSchema{
-						"key_id":               optional(framework.TypeString, "The key's id."),
-						"key_rotation_enabled": optional(framework.TypeBool, "false: HMAC keys do not rotate."),
-						"rotations":            optional(framework.TypeSlice, "Empty."),
-						"truncated":            optional(framework.TypeBool, "false."),
-					}),
-				},
-			},
-			HelpSynopsis:    synopsis,
-			HelpDescription: strings.TrimSpace(otherOperationsHelp),
-		}
+			Summary: "Not for HMAC keys: answers as KMS does (" + o.operation + ").",
+			Responses: responds(200, "OK", map[string]*framework.FieldSchema{
+				"key_id":               optional(framework.TypeString, "The key's id."),
+				"key_rotation_enabled": optional(framework.TypeBool, "false: HMAC keys do not rotate."),
+				"rotations":            optional(framework.TypeSlice, "Empty."),
+				"truncated":            optional(framework.TypeBool, "false."),
+			}),
+		}, otherOperationsHelp)
 	}
 	return paths
 }
