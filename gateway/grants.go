@@ -16,7 +16,7 @@ import (
 
 // iamPrincipal is an ARN that can name a principal: an IAM user or role, with
 // its path, or the account; an STS session, which has no path.
-var iamPrincipal = regexp.MustCompile(`^arn:[a-z0-9-]+:(iam::[0-9]{12}:(root|(user|role)/[\w+=,.@/-]+)|sts::[0-9]{12}:(assumed-role/[\w+=,.@-]+/[\w+=,.@-]+|federated-user/[\w+=,.@-]+))$`)
+var iamPrincipal = regexp.MustCompile(`^arn:[a-z0-9-]+:(iam::[0-9]{12}:(root|(user|role)(/[\w+=,.@-]+)+)|sts::[0-9]{12}:(assumed-role/[\w+=,.@-]+/[\w+=,.@-]+|federated-user/[\w+=,.@-]+))$`)
 
 // checkPrincipal refuses what is no ARN of a principal, in KMS's words. bare is
 // the exception for a text that is no ARN at all: it depends on the operation.
@@ -24,10 +24,21 @@ func checkPrincipal(text string, bare *kms.Exception) error {
 	switch {
 	case !strings.HasPrefix(text, arnPrefix):
 		return bare
-	case !iamPrincipal.MatchString(text):
+	case !iamPrincipal.MatchString(text) || hasDots(text):
 		return &kms.Exception{Type: kms.TypeInvalidArn, Message: "ARN is not valid: " + text}
 	}
 	return nil
+}
+
+// hasDots reports whether a part of a name between slashes is "." or "..". Names
+// of principals are parts of paths, where these lead elsewhere.
+func hasDots(text string) bool {
+	for part := range strings.SplitSeq(text, "/") {
+		if part == "." || part == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // nativePrincipal returns the native name of a principal: the id of the Vault
