@@ -54,7 +54,8 @@ demo-vault: ## Show what the engine does, on a real Vault.
 .PHONY: vault
 vault: ## Find Vault, or build it (the first time takes 10 to 25 minutes).
 	@$(GO) run ./internal/testvault/cmd/vaultbin
-	@$(GO) run ./internal/testvault/cmd/vaultbin -jwt
+	@$(GO) run ./internal/testvault/cmd/vaultbin -auth jwt
+	@$(GO) run ./internal/testvault/cmd/vaultbin -auth kubernetes
 
 # Vault comes first: go test would not show the progress of its build.
 .PHONY: test

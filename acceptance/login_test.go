@@ -28,7 +28,7 @@ import (
 func loginServer(t *testing.T) *testvault.Server {
 	t.Helper()
 	engine := testvault.EngineFor(t, kmshmac.Version) // skips with -short
-	jwt, err := testvault.JWTAuth(t.Context(), os.Stderr)
+	jwt, err := testvault.AuthMethod(t.Context(), "jwt", os.Stderr)
 	must(t, err)
 	server := testvault.Run(t, testvault.Config{Plugins: []testvault.Plugin{engine, jwt}})
 	must(t, server.Mount(t.Context(), "kms", api.MountInput{Type: testvault.EngineName}))

@@ -3,6 +3,7 @@ package gateway
 // Who calls: the headers of AWS Signature Version 4.
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"strings"
@@ -22,12 +23,13 @@ type caller struct {
 	// is decided by it; it names the caller in AccessDeniedException.
 	accessKey string
 	// session is what a sealed session token has opened to, nil for others, and
-	// signature what is yet to be verified of it. principal is its ARN.
+	// signature what is yet to be verified of it.
 	session   *session.Session
 	signature *sigv4.Signature
-	principal string
 	// own says that the token is the endpoint's own.
 	own bool
+	// principal is the ARN of a session, or of the endpoint's own identity.
+	principal string
 }
 
 // maxAccessKey is the most characters of an access key id in IAM's model.
@@ -67,7 +69,9 @@ func (g *Gateway) authenticate(r *http.Request, service string) (caller, error) 
 	case g.signedOnly:
 		return who, errInvalidToken
 	case token == "" && g.identity != nil:
-		who.token, who.own = g.identity.Token(), true
+		var entity string
+		who.token, entity = g.identity.Current()
+		who.own, who.principal = true, g.arns.user(cmp.Or(entity, noEntity))
 	}
 	return who, nil
 }

@@ -139,7 +139,7 @@ type outcome struct {
 	operation string
 	folder    folder
 	accessKey string
-	principal string // of a session
+	principal string // of a session, or the endpoint's own
 	status    int
 	body      []byte
 	exception *kms.Exception

@@ -131,7 +131,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	engine := testvault.EngineFor(t, kmshmac.Version) // skips with -short
-	jwt, err := testvault.JWTAuth(t.Context(), os.Stderr)
+	jwt, err := testvault.AuthMethod(t.Context(), "jwt", os.Stderr)
 	require.NoError(t, err)
 	w := &world{testvault.Run(t, testvault.Config{Plugins: []testvault.Plugin{engine, jwt}}), newIssuer(t)}
 	require.NoError(t, w.vault.Mount(t.Context(), "kms", api.MountInput{Type: testvault.EngineName}))
@@ -401,6 +401,9 @@ func TestProgramsLogInByThemselves(t *testing.T) {
 	})
 	require.NotContains(t, i.log.String(), "hvs.")
 	require.NotContains(t, i.log.String(), "eyJ")
+
+	// The other methods are on the same server.
+	t.Run("Kubernetes", func(t *testing.T) { testKubernetes(t, w) })
 }
 
 // signedRequest returns a request for a MAC, signed by AWS's own signer.

@@ -66,7 +66,7 @@ r_checks() {
 login_seconds=4
 enable_jwt() {
   local program head body now
-  program=$(go run ./internal/testvault/cmd/vaultbin -jwt)
+  program=$(go run ./internal/testvault/cmd/vaultbin -auth jwt)
   cp "$program" "$plugin_dir/jwt"
   vault plugin register -sha256="$(sha256sum "$plugin_dir/jwt" | cut -d' ' -f1)" -command=jwt auth jwt >/dev/null
   vault auth enable jwt >/dev/null

@@ -2,7 +2,11 @@ module tools
 
 go 1.26.0
 
-tool github.com/hashicorp/vault
+tool (
+	github.com/hashicorp/vault
+	github.com/hashicorp/vault-plugin-auth-jwt/cmd/vault-plugin-auth-jwt
+	github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes
+)
 
 require (
 	cel.dev/expr v0.24.0 // indirect

@@ -222,7 +222,7 @@ func (b *Broker) fly(id digest, r Request) (*Login, error) {
 	}
 	secret, err := method.Login(ctx, client)
 	if err != nil {
-		return nil, explain(err, r.Credential)
+		return nil, b.Method.explain(err, r.Credential)
 	}
 	if secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "" {
 		return nil, &Error{Denied, "Vault wants more than this credential"}

@@ -38,8 +38,8 @@ func (e *Error) Error() string { return e.Message }
 // maxMessage bounds what is passed on of Vault's words.
 const maxMessage = 500
 
-// explain turns the error of a login into an [Error].
-func explain(err error, credential string) *Error {
+// explain turns the error of a login by a method into an [Error].
+func (m Method) explain(err error, credential string) *Error {
 	var answer *api.ResponseError
 	if !errors.As(err, &answer) {
 		return &Error{Unavailable, "Vault cannot be reached"}
@@ -52,6 +52,9 @@ func explain(err error, credential string) *Error {
 		return &Error{Unavailable, "Vault could not process the login"}
 	case strings.Contains(text, "expired"):
 		return &Error{Expired, text}
+	case m.Kind == Kubernetes && text == "permission denied":
+		// That is all Vault says; why, its log has at level debug.
+		return &Error{Refused, text + ": Kubernetes does not accept the token, Vault may not ask it, or the role is not for this address"}
 	case answer.StatusCode == http.StatusForbidden:
 		return &Error{Denied, text}
 	}

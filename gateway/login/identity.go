@@ -79,7 +79,7 @@ func (o *Own) Login(ctx context.Context, client *api.Client) (*api.Secret, error
 	var answer *api.ResponseError
 	switch {
 	case errors.As(err, &answer):
-		return nil, fmt.Errorf("logging in by %s at auth/%s: %s", o.Method.Kind, o.Method.Path, explain(err, "").Message)
+		return nil, fmt.Errorf("logging in by %s at auth/%s: %s", o.Method.Kind, o.Method.Path, o.Method.explain(err, "").Message)
 	case err != nil:
 		return nil, fmt.Errorf("logging in by %s: %w", o.Method.Kind, err)
 	case secret == nil || secret.Auth == nil || secret.Auth.ClientToken == "":
@@ -172,7 +172,7 @@ type Identity struct {
 	client   *api.Client
 	log      *slog.Logger
 	secret   *api.Secret // of the first login
-	token    atomic.Pointer[string]
+	current  atomic.Pointer[api.SecretAuth]
 	rejected chan struct{}
 }
 
@@ -187,12 +187,18 @@ func NewIdentity(ctx context.Context, own *Own, client *api.Client, log *slog.Lo
 		return nil, err
 	}
 	i.secret = secret
-	i.token.Store(&secret.Auth.ClientToken)
+	i.current.Store(secret.Auth)
 	return i, nil
 }
 
 // Token returns the token of now.
-func (i *Identity) Token() string { return *i.token.Load() }
+func (i *Identity) Token() string { return i.current.Load().ClientToken }
+
+// Current returns the token of now, and the id of its entity, which may be empty.
+func (i *Identity) Current() (token, entity string) {
+	auth := i.current.Load()
+	return auth.ClientToken, auth.EntityID
+}
 
 // Forget is told that Vault does not accept a token any more. If it is the one
 // of now, the identity logs in again.
@@ -266,7 +272,7 @@ func (i *Identity) login(ctx context.Context) *api.Secret {
 		}
 		secret, err := i.own.Login(ctx, i.client)
 		if err == nil {
-			i.token.Store(&secret.Auth.ClientToken)
+			i.current.Store(secret.Auth)
 			select {
 			case <-i.rejected: // it was the token before
 			default:

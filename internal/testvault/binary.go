@@ -16,12 +16,11 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// module is a program of another Go module, which a go.mod in tools/ pins.
+// module is a program of another Go module, which tools/go.mod pins.
 type module struct {
 	path string // of the module
 	main string // the package of the program
 	name string // of the program
-	dir  string // of the go.mod, in this repository
 	tags string
 	// takes is how long the first build takes.
 	takes string
@@ -32,14 +31,19 @@ var (
 	// engines: most of the source, and nothing that is needed here.
 	vaultModule = module{
 		path: "github.com/hashicorp/vault", main: "github.com/hashicorp/vault", name: "vault",
-		dir: "tools", tags: "minimal", takes: "10 to 25 minutes",
+		tags: "minimal", takes: "10 to 25 minutes",
 	}
-	// jwtModule is an auth method that the minimal tag leaves out.
-	jwtModule = module{
-		path: "github.com/hashicorp/vault-plugin-auth-jwt", main: "github.com/hashicorp/vault-plugin-auth-jwt/cmd/vault-plugin-auth-jwt",
-		name: "vault-plugin-auth-jwt", dir: "tools/jwt", takes: "a few minutes",
-	}
+	// authModules are auth methods that the minimal tag leaves out, of the
+	// versions that Vault itself comes with: so most of what they are made of has
+	// been compiled for it already.
+	authModules = map[string]module{"jwt": authModule("jwt"), "kubernetes": authModule("kubernetes")}
 )
+
+func authModule(name string) module {
+	program := "vault-plugin-auth-" + name
+	path := "github.com/hashicorp/" + program
+	return module{path: path, main: path + "/cmd/" + program, name: program, takes: "seconds after Vault, and minutes without"}
+}
 
 // progressEvery is short enough that nobody takes the build for hung.
 const progressEvery = 20 * time.Second
@@ -59,11 +63,15 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	return pinnedBinary(ctx, vaultModule, progress)
 }
 
-// JWTAuth returns Vault's JWT auth method as a plugin to register, of the version
-// that tools/jwt/go.mod pins. It is built the first time, as Vault itself.
-func JWTAuth(ctx context.Context, progress io.Writer) (Plugin, error) {
-	path, err := pinnedBinary(ctx, jwtModule, progress)
-	return Plugin{Name: "jwt", Type: api.PluginTypeCredential, Path: path}, err
+// AuthMethod returns one of Vault's auth methods, "jwt" or "kubernetes", as a
+// plugin to register. It is built the first time, as Vault itself.
+func AuthMethod(ctx context.Context, name string, progress io.Writer) (Plugin, error) {
+	m, ok := authModules[name]
+	if !ok {
+		return Plugin{}, fmt.Errorf("there is no auth method %q to build", name)
+	}
+	path, err := pinnedBinary(ctx, m, progress)
+	return Plugin{Name: name, Type: api.PluginTypeCredential, Path: path}, err
 }
 
 // lookPath is [exec.LookPath] with an absolute answer: servers and callers run
@@ -84,7 +92,7 @@ func pinnedBinary(ctx context.Context, m module, progress io.Writer) (string, er
 	if err != nil {
 		return "", err
 	}
-	tools := filepath.Join(root, m.dir)
+	tools := filepath.Join(root, "tools")
 	version, err := m.pinnedVersion(filepath.Join(tools, "go.mod"))
 	if err != nil {
 		return "", err

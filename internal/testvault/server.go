@@ -45,6 +45,9 @@ type Config struct {
 	LogLevel string
 	// Listener is added to the listener's block of Vault's configuration.
 	Listener string
+	// TLSListener, unless it is empty, is what a second listener has in its block,
+	// besides its address and its certificate.
+	TLSListener string
 	// Env is added to the environment of Vault, and so of its plugins. Nothing
 	// else of the caller's environment gets there but PATH.
 	Env []string
@@ -82,6 +85,9 @@ type Server struct {
 	Address string
 	// RootToken is a token that may do everything.
 	RootToken string
+	// TLSAddress is the URL of the second listener, and CACert the file of who
+	// signed its certificate, if there is one.
+	TLSAddress, CACert string
 
 	cfg       Config
 	host      Host
@@ -89,8 +95,10 @@ type Server struct {
 	dir       string // everything the server writes; Stop removes it
 	pluginDir string // shared by the nodes of a cluster
 	unsealKey string
-	member    bool // of a cluster: fit for service as a standby, too
-	http      *http.Client
+	// tlsListener is the block of the second listener.
+	tlsListener string
+	member      bool // of a cluster: fit for service as a standby, too
+	http        *http.Client
 
 	mu      sync.Mutex
 	process *Process
@@ -175,6 +183,9 @@ func (s *Server) configure() error {
 		return err
 	}
 	s.Address = "http://" + apiAddress
+	if err := s.configureTLS(); err != nil {
+		return err
+	}
 	return s.writeConfig(apiAddress, clusterAddress)
 }
 
@@ -204,12 +215,13 @@ listener "tcp" {
   tls_disable     = true
   %s
 }
+%s
 api_addr         = %q
 cluster_addr     = %q
 plugin_directory = %q
 log_level        = %q
 disable_mlock    = true
-`, filepath.Join(s.dir, "raft"), apiAddress, apiAddress, clusterAddress, s.cfg.Listener,
+`, filepath.Join(s.dir, "raft"), apiAddress, apiAddress, clusterAddress, s.cfg.Listener, s.tlsListener,
 		s.Address, "https://"+clusterAddress, s.pluginDir, s.cfg.LogLevel)
 	return os.WriteFile(s.configFile(), []byte(text), 0o600)
 }

@@ -1,6 +1,6 @@
 // Command vaultbin prints the path of a vault program, and builds one first
-// where there is none. With -jwt it is the program of Vault's JWT auth method,
-// which that build of Vault lacks. Scripts use it.
+// where there is none. With -auth it is the program of one of Vault's auth
+// methods that this build of Vault lacks. Scripts use it.
 package main
 
 import (
@@ -17,9 +17,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	jwt := flag.Bool("jwt", false, "print the path of the JWT auth method")
+	auth := flag.String("auth", "", "auth `method`, jwt or kubernetes, to print the path of")
 	flag.Parse()
-	path, err := program(ctx, *jwt)
+	path, err := program(ctx, *auth)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "vaultbin:", err)
 		os.Exit(1)
@@ -27,9 +27,9 @@ func main() {
 	fmt.Println(path)
 }
 
-func program(ctx context.Context, jwt bool) (string, error) {
-	if jwt {
-		plugin, err := testvault.JWTAuth(ctx, os.Stderr)
+func program(ctx context.Context, auth string) (string, error) {
+	if auth != "" {
+		plugin, err := testvault.AuthMethod(ctx, auth, os.Stderr)
 		return plugin.Path, err
 	}
 	return testvault.Binary(ctx, os.Stderr)
