@@ -25,8 +25,9 @@ resource "vault_mount" "kms" {
 }
 
 resource "vault_generic_endpoint" "settings" {
-  path           = "${vault_mount.kms.path}/config"
-  disable_delete = true # settings cannot be deleted
+  path                 = "${vault_mount.kms.path}/config"
+  ignore_absent_fields = true
+  disable_delete       = true # settings cannot be deleted
 
   data_json = jsonencode({
     pending_window_in_days = var.pending_window_in_days

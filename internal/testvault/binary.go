@@ -16,8 +16,9 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// module is a program of another Go module, which tools/go.mod pins.
+// module is a program of another Go module, which a go.mod in tools/ pins.
 type module struct {
+	dir  string // of that go.mod, in this repository
 	path string // of the module
 	main string // the package of the program
 	name string // of the program
@@ -31,18 +32,24 @@ var (
 	// engines: most of the source, and nothing that is needed here.
 	vaultModule = module{
 		path: "github.com/hashicorp/vault", main: "github.com/hashicorp/vault", name: "vault",
-		tags: "minimal", takes: "10 to 25 minutes",
+		dir: "tools", tags: "minimal", takes: "10 to 25 minutes",
 	}
 	// authModules are auth methods that the minimal tag leaves out, of the
 	// versions that Vault itself comes with: so most of what they are made of has
 	// been compiled for it already.
 	authModules = map[string]module{"jwt": authModule("jwt"), "kubernetes": authModule("kubernetes")}
+	// terraformModule is Terraform's provider for Vault. Later versions are no
+	// Go modules that others can require.
+	terraformModule = module{
+		path: "github.com/terraform-providers/terraform-provider-vault", main: "github.com/terraform-providers/terraform-provider-vault",
+		name: "terraform-provider-vault", dir: "tools/terraform", takes: "a few minutes",
+	}
 )
 
 func authModule(name string) module {
 	program := "vault-plugin-auth-" + name
 	path := "github.com/hashicorp/" + program
-	return module{path: path, main: path + "/cmd/" + program, name: program, takes: "seconds after Vault, and minutes without"}
+	return module{dir: "tools", path: path, main: path + "/cmd/" + program, name: program, takes: "seconds after Vault, and minutes without"}
 }
 
 // progressEvery is short enough that nobody takes the build for hung.
@@ -74,6 +81,12 @@ func AuthMethod(ctx context.Context, name string, progress io.Writer) (Plugin, e
 	return Plugin{Name: name, Type: api.PluginTypeCredential, Path: path}, err
 }
 
+// TerraformProvider returns Terraform's provider for Vault, of the version that
+// tools/terraform/go.mod pins. It is built the first time, as Vault itself.
+func TerraformProvider(ctx context.Context, progress io.Writer) (string, error) {
+	return pinnedBinary(ctx, terraformModule, progress)
+}
+
 // lookPath is [exec.LookPath] with an absolute answer: servers and callers run
 // in folders of their own.
 func lookPath(name string) (string, error) {
@@ -92,7 +105,7 @@ func pinnedBinary(ctx context.Context, m module, progress io.Writer) (string, er
 	if err != nil {
 		return "", err
 	}
-	tools := filepath.Join(root, "tools")
+	tools := filepath.Join(root, m.dir)
 	version, err := m.pinnedVersion(filepath.Join(tools, "go.mod"))
 	if err != nil {
 		return "", err
