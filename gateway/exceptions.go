@@ -135,12 +135,12 @@ func (c *call) vaultException(v *vaultError) *kms.Exception {
 // deniedBy turns a 403 into KMS's words for it.
 func (c *call) deniedBy(v *vaultError) *kms.Exception {
 	switch {
-	case v.says("missing client token"), v.noToken && c.gateway.tokens.missing(c.ctx):
+	case v.says("missing client token"), v.noToken && c.gateway.tokens.missing(c.ctx, c.trace.from):
 		return errMissingToken
 	case v.says("invalid token"):
 		c.gateway.tokens.says.Store(true)
 		return c.rejected()
-	case c.gateway.tokens.unknown(c.ctx, c.caller.token):
+	case c.gateway.tokens.unknown(c.ctx, c.caller.token, c.trace.from):
 		return c.rejected()
 	}
 	action := "kms:" + c.operation

@@ -27,7 +27,9 @@ func generateRandom(c *call, in input) (answer, error) {
 	var native struct {
 		RandomBytes string `json:"random_bytes"`
 	}
-	err := c.send(vaultRequest{method: http.MethodPost, path: "sys/tools/random", body: body, token: c.caller.token}, &native)
+	err := c.send(vaultRequest{
+		method: http.MethodPost, path: "sys/tools/random", body: body, token: c.caller.token, from: c.trace.from, correlation: c.trace.id,
+	}, &native)
 	if err != nil {
 		return nil, err
 	}

@@ -305,7 +305,7 @@ func (c *call) entity() (string, error) {
 		method: http.MethodGet, path: "auth/token/lookup-self", token: c.caller.token, from: c.trace.from, correlation: c.trace.id,
 	}, &found)
 	switch {
-	case forbidden(err) && c.gateway.tokens.unknown(c.ctx, c.caller.token):
+	case forbidden(err) && c.gateway.tokens.unknown(c.ctx, c.caller.token, c.trace.from):
 		return "", c.rejected()
 	case forbidden(err) && c.caller.session != nil:
 		return c.caller.session.Entity, nil

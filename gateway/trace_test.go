@@ -159,3 +159,25 @@ func TestSharedRequestsAreFound(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{"first v-1": 1, "elsewhere v-1": 1, "second v-shared": 2}, got)
 }
+
+// Vault may take a token from some addresses only, so each request for a call
+// says from where it comes, also those that are not to the mount.
+func TestEachRequestSaysFromWhere(t *testing.T) {
+	f := denying(t, http.StatusForbidden)
+	for operation, input := range map[string]string{
+		"GenerateRandom": `{"NumberOfBytes":16}`,
+		"GenerateMac":    macBody,
+		"ListKeys":       `{}`,
+		"CreateGrant":    `{"KeyId":"k","GranteePrincipal":"arn:aws:iam::111122223333:role/r","Operations":["GenerateMac"]}`,
+	} {
+		before := len(f.all())
+		post(newTestGateway(t, f.URL), "/", operation, input, "X-Forwarded-For", "203.0.113.7")
+		calls := f.all()[before:]
+		require.NotEmpty(t, calls, operation)
+		for _, c := range calls {
+			require.Equal(t, "203.0.113.7, 192.0.2.1", c.header.Get("X-Forwarded-For"), "%s: %s", operation, c.path)
+			require.Equal(t, c.path == whoAmI, c.header.Get("X-Correlation-Id") == "", "%s: %s", operation, c.path)
+		}
+	}
+	require.NotZero(t, f.asked())
+}

@@ -54,29 +54,32 @@ func newTokenCheck(vault *Vault) *tokenCheck {
 }
 
 // unknown reports whether the server has refused a token because it does not
-// know it. Where that cannot be found out, it has been because of a policy.
-func (t *tokenCheck) unknown(ctx context.Context, token string) bool {
+// know it. from is as in vaultRequest: a token may be good from some addresses
+// only. Where that cannot be found out, it has been because of a policy.
+func (t *tokenCheck) unknown(ctx context.Context, token, from string) bool {
 	if token == "" || t.says.Load() {
 		return false // without a token, it is the proxy's that was refused
 	}
-	return t.refused(ctx, whoAmI, token)
+	return t.refused(ctx, whoAmI, token, from)
 }
 
 // missing reports whether the server has refused a call because it has no
 // token, and not because of the policies of the one that a Vault Proxy has
 // added: that one may be looked up, by the default policy.
-func (t *tokenCheck) missing(ctx context.Context) bool { return t.refused(ctx, lookupSelf, "") }
+func (t *tokenCheck) missing(ctx context.Context, from string) bool {
+	return t.refused(ctx, lookupSelf, "", from)
+}
 
 // refused reports whether the server refuses a request that it allows to all
 // but those that are looked for.
-func (t *tokenCheck) refused(ctx context.Context, path, token string) bool {
-	sum := sha256.Sum256([]byte(token))
+func (t *tokenCheck) refused(ctx context.Context, path, token, from string) bool {
+	sum := sha256.Sum256([]byte(token + "\x00" + from))
 	refused, _, _ := t.asking.Do(string(sum[:]), func() (any, error) {
 		if a, ok := t.answers.Get(sum); ok && time.Now().Before(a.until) {
 			return a.unknown, nil
 		}
 		// Other calls may wait for this one's answer.
-		status, err := t.vault.statusOnly(context.WithoutCancel(ctx), vaultRequest{method: http.MethodGet, path: path, token: token})
+		status, err := t.vault.statusOnly(context.WithoutCancel(ctx), vaultRequest{method: http.MethodGet, path: path, token: token, from: from})
 		refused := err == nil && (status == http.StatusForbidden || status == http.StatusBadRequest && token == "")
 		if err == nil {
 			t.answers.Add(sum, tokenAnswer{refused, time.Now().Add(tokenKnownFor)})
