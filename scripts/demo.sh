@@ -23,6 +23,7 @@ control() {
 }
 
 command -v curl >/dev/null || die "this needs curl"
+echo "Building kms-gateway: seconds, and some minutes the first time, while Go downloads and compiles its modules."
 make --no-print-directory bin/kms-gateway
 start_dev "$(free_port $((25000 + RANDOM % 5000)))"
 
