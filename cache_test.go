@@ -2,9 +2,11 @@ package kmshmac
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -317,4 +319,36 @@ func TestManyGrantsToOnePrincipal(t *testing.T) {
 	}
 	require.Zero(t, storage.calls)
 	requireForbidden(t, node, "granted/verify-mac/a", verifyFieldsOf("m", b64("x")))
+}
+
+// What is due in other teams' folders, which may be as much as they like, is not
+// looked at to list one's own.
+func TestListsDoNotLookAtOtherTeamsDueKeys(t *testing.T) {
+	t.Parallel()
+	eachCache(t, func(t *testing.T, m *mount) {
+		createKey(t, m, "ours/sub/a")
+		createKey(t, m, "ours/a")
+		write(t, m, "aliases/ours/x", fields{"target_key_id": "ours/a"})
+		storage := &countingStorage{Storage: m.storage}
+		calls := func(path string) int {
+			node := m.other(t)
+			node.wrap = storage
+			storage.calls = 0
+			require.NotEmpty(t, names(t, node, path, nil))
+			return storage.calls
+		}
+		m.clock.advance(40 * 24 * time.Hour)
+		before := map[string]int{"keys/ours/": calls("keys/ours/"), "aliases/ours/": calls("aliases/ours/")}
+		m.clock.advance(-8 * 24 * time.Hour)
+		for i := range 20 {
+			id := fmt.Sprintf("theirs/%d/%d", i%4, i)
+			createKey(t, m, id)
+			write(t, m, "schedule-key-deletion/"+id, fields{"pending_window_in_days": 7})
+		}
+		m.clock.advance(8 * 24 * time.Hour)
+		for path, want := range before {
+			// Each hour in which something is due takes one list.
+			require.LessOrEqual(t, calls(path), want+1, path)
+		}
+	})
 }

@@ -352,7 +352,7 @@ func (st *Store) ListAliases(ctx context.Context, s logical.Storage, folder stri
 	if err != nil {
 		return nil, err
 	}
-	gone, err := st.goneKeys(ctx, s, now)
+	gone, err := st.goneTargets(ctx, s, folder, now)
 	if err != nil {
 		return nil, err
 	}
@@ -368,6 +368,23 @@ func (st *Store) ListAliases(ctx context.Context, s logical.Storage, folder stri
 		}
 	}
 	return names, nil
+}
+
+// goneTargets returns the ids of keys that are gone and that aliases in a folder
+// may have pointed at.
+func (st *Store) goneTargets(ctx context.Context, s logical.Storage, folder string, now time.Time) ([]string, error) {
+	settings, err := st.Settings(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	top, _, inFolder := strings.Cut(folder, "/")
+	switch {
+	case settings.AliasScope == ScopeAny:
+		return st.goneKeys(ctx, s, "", true, now)
+	case inFolder:
+		return st.goneKeys(ctx, s, top+"/", true, now)
+	}
+	return st.goneKeys(ctx, s, "", false, now)
 }
 
 // AliasInput is a request to create an alias or to move it.

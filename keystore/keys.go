@@ -446,7 +446,7 @@ func (st *Store) ListKeys(ctx context.Context, s logical.Storage, folder string,
 	if err != nil {
 		return nil, err
 	}
-	gone, err := st.goneKeys(ctx, s, now)
+	gone, err := st.goneKeys(ctx, s, folder, false, now)
 	if err != nil {
 		return nil, err
 	}

@@ -132,15 +132,12 @@ func (w *write) purgeAlias(keyID, name string) error {
 // dueKeys returns the hints of keys that may have something to tidy by now:
 // key ids by their storage keys.
 func (st *Store) dueKeys(ctx context.Context, s logical.Storage, now time.Time) (map[string]string, error) {
-	hours, err := list(ctx, s, duePrefix)
+	hours, err := dueHours(ctx, s, now)
 	if err != nil {
 		return nil, err
 	}
 	due := map[string]string{}
 	for _, h := range hours {
-		if strings.TrimSuffix(h, "/") > hour(now) {
-			continue
-		}
 		ids, err := collect(ctx, s, duePrefix+h)
 		if err != nil {
 			return nil, err
@@ -152,22 +149,43 @@ func (st *Store) dueKeys(ctx context.Context, s logical.Storage, now time.Time) 
 	return due, nil
 }
 
-// goneKeys returns the ids of keys whose deletion date has passed and whose
-// record is still there. There are hardly ever any: the tidy is never far
-// behind.
-func (st *Store) goneKeys(ctx context.Context, s logical.Storage, now time.Time) ([]string, error) {
-	due, err := st.dueKeys(ctx, s, now)
+// dueHours returns the hours, each with a slash, in which something is due by
+// now.
+func dueHours(ctx context.Context, s logical.Storage, now time.Time) ([]string, error) {
+	hours, err := list(ctx, s, duePrefix)
+	return slices.DeleteFunc(hours, func(h string) bool { return strings.TrimSuffix(h, "/") > hour(now) }), err
+}
+
+// goneKeys returns the ids of keys in a folder, "" for all, whose deletion date
+// has passed and whose record is still there; deep says whether folders below
+// count. There are hardly ever any, since the tidy is never far behind, but many
+// may be due later in this hour. What it reads does not depend on other folders.
+func (st *Store) goneKeys(ctx context.Context, s logical.Storage, folder string, deep bool, now time.Time) ([]string, error) {
+	hours, err := dueHours(ctx, s, now)
 	if err != nil {
 		return nil, err
 	}
+	names := list
+	if deep {
+		names = collect
+	}
 	var gone []string
-	for _, id := range due {
-		k, err := peekKey(ctx, s, id)
+	for _, h := range hours {
+		due, err := names(ctx, s, duePrefix+h+folder)
 		if err != nil {
 			return nil, err
 		}
-		if k != nil && k.gone(now) {
-			gone = append(gone, id)
+		for _, name := range due {
+			if strings.HasSuffix(name, "/") {
+				continue
+			}
+			r, err := st.glanceRecord(ctx, s, folder+name)
+			if err != nil {
+				return nil, err
+			}
+			if r != nil && r.gone(now) {
+				gone = append(gone, r.ID)
+			}
 		}
 	}
 	return gone, nil

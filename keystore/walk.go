@@ -184,7 +184,7 @@ func (w *walk) look(ctx context.Context, name string) error {
 func (st *Store) glance(ctx context.Context, s logical.Storage, id string, now time.Time) (*Key, error) {
 	k, ok := st.keys.Peek(id)
 	if !ok {
-		r, err := st.glances.get(keyPrefix+id, st.mayKeep(keyPrefix+id), func() (*keyRecord, error) { return peekKey(ctx, s, id) })
+		r, err := st.glanceRecord(ctx, s, id)
 		if err != nil || r == nil {
 			return nil, err
 		}
@@ -194,4 +194,12 @@ func (st *Store) glance(ctx context.Context, s logical.Storage, id string, now t
 		return nil, nil
 	}
 	return k, nil
+}
+
+// glanceRecord is glance for a record, also of a key that is gone.
+func (st *Store) glanceRecord(ctx context.Context, s logical.Storage, id string) (*keyRecord, error) {
+	if k, ok := st.keys.Peek(id); ok {
+		return k.record, nil
+	}
+	return st.glances.get(keyPrefix+id, st.mayKeep(keyPrefix+id), func() (*keyRecord, error) { return peekKey(ctx, s, id) })
 }
