@@ -23,14 +23,20 @@ import (
 	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
-// loginServer starts a server with the engine at kms/ and Vault's JWT auth
-// method registered.
-func loginServer(t *testing.T) *testvault.Server {
+// loginServer starts a server with the engine at kms/, auth methods registered,
+// and a listener that believes an endpoint about certificates.
+func loginServer(t *testing.T, methods ...string) *testvault.Server {
 	t.Helper()
-	engine := testvault.EngineFor(t, kmshmac.Version) // skips with -short
-	jwt, err := testvault.AuthMethod(t.Context(), "jwt", os.Stderr)
-	must(t, err)
-	server := testvault.Run(t, testvault.Config{Plugins: []testvault.Plugin{engine, jwt}})
+	plugins := []testvault.Plugin{testvault.EngineFor(t, kmshmac.Version)} // skips with -short
+	for _, name := range methods {
+		method, err := testvault.AuthMethod(t.Context(), name, os.Stderr)
+		must(t, err)
+		plugins = append(plugins, method)
+	}
+	server := testvault.Run(t, testvault.Config{Plugins: plugins, TLSListener: `x_forwarded_for_authorized_addrs = ["127.0.0.1/32"]
+  x_forwarded_for_reject_not_authorized = true
+  x_forwarded_for_client_cert_header = "X-Forwarded-For-Client-Cert"
+  x_forwarded_for_client_cert_header_decoders = "BASE64"`})
 	must(t, server.Mount(t.Context(), "kms", api.MountInput{Type: testvault.EngineName}))
 	return server
 }
@@ -54,17 +60,49 @@ func writeToken(t *testing.T, dir, subject string) {
 	must(t, os.WriteFile(filepath.Join(dir, "token"), []byte(token), 0o600))
 }
 
+// writePodToken writes the token of a pod, and that of who may have it reviewed,
+// and returns the address of their Kubernetes cluster.
+func writePodToken(t *testing.T, dir string) (cluster string) {
+	t.Helper()
+	kubernetes, err := testvault.StartKubernetes()
+	must(t, err)
+	t.Cleanup(kubernetes.Stop)
+	token, err := kubernetes.Token("shop", "payments", time.Hour)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "pod-token"), []byte(token), 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "reviewer-token"), []byte(kubernetes.Reviewer), 0o600))
+	return kubernetes.URL
+}
+
+// writeCertificates writes the certificates of a program and an endpoint, who
+// signed them, and who signed that of the server.
+func writeCertificates(t *testing.T, dir string, server *testvault.Server) {
+	t.Helper()
+	authority, err := testvault.NewAuthority("programs")
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "programs-ca.pem"), authority.PEM, 0o600))
+	for _, name := range []string{"payments", "server"} {
+		_, _, err := authority.Issue(dir, name)
+		must(t, err)
+	}
+	ca, err := os.ReadFile(server.CACert)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "vault-ca.pem"), ca, 0o600))
+}
+
 // TestLoginDocumentation runs the commands of docs/login.md: logins by web
-// identity and as a container, the sidecar, logins of kms-gateway itself, and
-// both kinds of sealing keys.
+// identity, as a container and by certificate, the sidecar, logins of kms-gateway
+// itself, and both kinds of sealing keys.
 func TestLoginDocumentation(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Fatal("docs/login.md needs the curl command")
 	}
-	server := loginServer(t)
+	server := loginServer(t, "jwt", "kubernetes")
 	dir, bin := t.TempDir(), t.TempDir()
 	writeToken(t, dir, "payments-service")
+	cluster := writePodToken(t, dir)
+	writeCertificates(t, dir, server)
 	gateway, err := testvault.Build(t.Context(), testvault.GatewayPackage)
 	must(t, err)
 	must(t, os.Symlink(gateway, filepath.Join(bin, "kms-gateway")))
@@ -73,7 +111,9 @@ func TestLoginDocumentation(t *testing.T) {
 
 	script := strings.Join(documented(t, "login.md"), "\n")
 	script = setting(t, script, "WORK", dir)
-	for _, name := range []string{"ADDRESS", "SIDECAR"} {
+	script = setting(t, script, "CLUSTER", cluster)
+	script = setting(t, script, "VAULT_TLS", server.TLSAddress)
+	for _, name := range []string{"ADDRESS", "SIDECAR", "CERT_ADDRESS"} {
 		address, err := testvault.FreeAddress()
 		must(t, err)
 		script = setting(t, script, name, address)
@@ -86,7 +126,7 @@ func TestLoginDocumentation(t *testing.T) {
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 PATH=`+bin+`:$PATH
 `+script)
-	if n := strings.Count(output, "VerifyMac of a changed message: KMSInvalidMacException"); n != runs || n < 5 {
+	if n := strings.Count(output, "VerifyMac of a changed message: KMSInvalidMacException"); n != runs || n < 6 {
 		t.Errorf("%d of %d runs of the example made a MAC:\n%s", n, runs, output)
 	}
 
@@ -96,7 +136,7 @@ PATH=`+bin+`:$PATH
 		!strings.HasPrefix(credentials.Token, "KGS1") || !strings.HasSuffix(credentials.Expiration, "Z") {
 		t.Errorf("credentials of a container: %+v", credentials)
 	}
-	for _, file := range []string{"process.json", "sink.json"} {
+	for _, file := range []string{"process.json", "sink.json", "certificate.json", "pod.json"} {
 		var process struct {
 			Version                               int
 			AccessKeyID, SessionToken, Expiration string
@@ -106,7 +146,7 @@ PATH=`+bin+`:$PATH
 			t.Errorf("%s: %+v", file, process)
 		}
 	}
-	for _, file := range []string{"gateway.log", "sidecar.log"} {
+	for _, file := range []string{"gateway.log", "sidecar.log", "cert-gateway.log"} {
 		log, err := os.ReadFile(filepath.Join(dir, file))
 		must(t, err)
 		for _, secret := range []string{"hvs.", "eyJ", "KGS1"} {

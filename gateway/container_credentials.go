@@ -21,20 +21,21 @@ const (
 	getCredentials = "GetCredentials"
 )
 
-// handleContainer logs a caller in with the token in its Authorization header.
+// handleContainer logs a caller in with the token in its Authorization header
+// or, where certificates log in, with that of its connection.
 func (g *Gateway) handleContainer(_ http.ResponseWriter, r *http.Request, o *outcome) {
 	o.operation = getCredentials
 	if g.logins == nil {
 		o.fail(&kms.Exception{Type: "NotFound", Message: "This endpoint logs nobody in: it was started without -login."}, nil)
 		return
 	}
-	tokens := r.Header["Authorization"]
-	if len(tokens) != 1 || strings.Contains(r.RequestURI, "?") || r.URL.RawPath != "" {
-		o.fail(&kms.Exception{Type: "InvalidRequest", Message: "The request must have one Authorization header with a token, and no query."}, nil)
+	request, fault := g.containerRequest(r, o.trace.from)
+	if fault != "" {
+		o.fail(&kms.Exception{Type: "InvalidRequest", Message: fault}, nil)
 		return
 	}
 	err := g.limited(func() error {
-		g.containerLogin(r, tokens[0], o)
+		g.containerLogin(r, request, o)
 		return nil
 	})
 	if err != nil {
@@ -42,9 +43,30 @@ func (g *Gateway) handleContainer(_ http.ResponseWriter, r *http.Request, o *out
 	}
 }
 
-func (g *Gateway) containerLogin(r *http.Request, credential string, o *outcome) {
-	role := strings.TrimPrefix(r.URL.Path, containerPrefix)
-	l, err := g.logins.Login(r.Context(), login.Request{Role: role, Credential: credential, Remote: r.RemoteAddr, From: o.trace.from})
+// containerRequest returns what a caller brings, or what is wrong with it.
+func (g *Gateway) containerRequest(r *http.Request, from string) (request login.Request, fault string) {
+	request = login.Request{Role: strings.TrimPrefix(r.URL.Path, containerPrefix), Remote: r.RemoteAddr, From: from}
+	tokens := r.Header["Authorization"]
+	switch {
+	case strings.Contains(r.RequestURI, "?") || r.URL.RawPath != "":
+		return request, "The request must have no query, and no escapes in its path."
+	case g.logins.Method.Kind != login.Cert:
+		if len(tokens) != 1 {
+			return request, "The request must have one Authorization header with a token."
+		}
+		request.Credential = tokens[0]
+	case len(tokens) > 0:
+		return request, "The request must have no Authorization header: the certificate of the connection logs in."
+	case r.TLS == nil || len(r.TLS.PeerCertificates) == 0:
+		return request, "The request must come over a connection with a client certificate."
+	default:
+		request.Certificates = r.TLS.PeerCertificates
+	}
+	return request, ""
+}
+
+func (g *Gateway) containerLogin(r *http.Request, request login.Request, o *outcome) {
+	l, err := g.logins.Login(r.Context(), request)
 	if err != nil {
 		o.failLogin(r, err)
 		return
@@ -55,13 +77,19 @@ func (g *Gateway) containerLogin(r *http.Request, credential string, o *outcome)
 		return
 	}
 	o.accessKey, o.principal, o.status = s.AccessKey, g.arns.assumedRole(s.Role, s.Entity), http.StatusOK
-	o.body = appendObject(nil, object{
+	answer := object{
 		{"AccessKeyId", s.AccessKey},
 		{"SecretAccessKey", s.Secret},
 		{"Token", token},
 		{"Expiration", time.Unix(s.Expires, 0).UTC().Format(time.RFC3339)},
 		{"RoleArn", g.arns.role(s.Role)},
-	})
+	}
+	if g.logins.Method.Kind == login.Cert {
+		// SDKs ask for the credentials of containers without a certificate: what
+		// asks with one is a credential_process, which calls the token otherwise.
+		answer = append(answer, field{"Version", 1}, field{"SessionToken", token})
+	}
+	o.body = appendObject(nil, answer)
 }
 
 // issue returns a new session for a login, and its sealed token.

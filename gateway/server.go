@@ -23,7 +23,10 @@ type ServerConfig struct {
 	// CertFile and KeyFile switch TLS on; ClientCAFile then asks for client
 	// certificates of these authorities.
 	CertFile, KeyFile, ClientCAFile string
-	Log                             *slog.Logger
+	// AskForCertificate asks for client certificates of any authority, and serves
+	// those who have none as well.
+	AskForCertificate bool
+	Log               *slog.Logger
 }
 
 // Server serves a gateway over HTTP or HTTPS.

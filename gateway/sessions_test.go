@@ -133,7 +133,7 @@ func newWorld(t *testing.T) *world {
 	engine := testvault.EngineFor(t, kmshmac.Version) // skips with -short
 	jwt, err := testvault.AuthMethod(t.Context(), "jwt", os.Stderr)
 	require.NoError(t, err)
-	w := &world{testvault.Run(t, testvault.Config{Plugins: []testvault.Plugin{engine, jwt}}), newIssuer(t)}
+	w := &world{testvault.Run(t, testvault.Config{Plugins: []testvault.Plugin{engine, jwt}, TLSListener: believing}), newIssuer(t)}
 	require.NoError(t, w.vault.Mount(t.Context(), "kms", api.MountInput{Type: testvault.EngineName}))
 	client := w.vault.Client()
 	require.NoError(t, client.Sys().EnableAuthWithOptions("jwt", &api.EnableAuthOptions{Type: "jwt"}))
@@ -404,6 +404,7 @@ func TestProgramsLogInByThemselves(t *testing.T) {
 
 	// The other methods are on the same server.
 	t.Run("Kubernetes", func(t *testing.T) { testKubernetes(t, w) })
+	t.Run("certificates", func(t *testing.T) { testCertificates(t, w) })
 }
 
 // signedRequest returns a request for a MAC, signed by AWS's own signer.

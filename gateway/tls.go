@@ -38,6 +38,9 @@ func tlsConfig(c ServerConfig) (*reloader, *tls.Config, error) {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return r.current.Load(), nil },
 	}
+	if c.AskForCertificate {
+		config.ClientAuth = tls.RequestClientCert
+	}
 	if c.ClientCAFile != "" {
 		pem, err := os.ReadFile(c.ClientCAFile)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -63,6 +64,7 @@ func (o *ownOptions) parse() (*login.Own, error) {
 type loginOptions struct {
 	ownOptions
 	login                          string
+	callers                        login.Method // what login says
 	maxLogins, maxLoginsPerAddress int
 	signedOnly                     bool
 	sealingKeyFile, sealingKey     string
@@ -70,7 +72,7 @@ type loginOptions struct {
 }
 
 func (o *loginOptions) register(f *flag.FlagSet) {
-	f.StringVar(&o.login, "login", "", "log callers in by this auth `method`: jwt, kubernetes or approle, or <method>=<path>")
+	f.StringVar(&o.login, "login", "", "log callers in by this auth `method`: jwt, kubernetes, approle or cert, or <method>=<path>")
 	f.IntVar(&o.maxLogins, "max-logins", 64, "most `logins` under way at once")
 	f.IntVar(&o.maxLoginsPerAddress, "max-logins-per-address", 16, "most `logins` under way at once from one address; eight times as many wait")
 	f.BoolVar(&o.signedOnly, "signed-only", false, "refuse plain Vault tokens as session tokens, for which signatures cannot be verified")
@@ -85,8 +87,35 @@ func (o *loginOptions) any() bool {
 	return o.login != "" || o.signedOnly || o.sealingKeyFile != "" || o.sealingKey != "" || o.sidecar || o.method != "" || o.own.TokenFile != ""
 }
 
-func (o *loginOptions) check(listen string, requireToken bool) error {
+// byCertificate reports whether callers log in with certificates.
+func (o *loginOptions) byCertificate() bool { return o.callers.Kind == login.Cert }
+
+// parseCallers reads how callers log in. tls says that the endpoint has a certificate.
+func (o *loginOptions) parseCallers(tls bool) (err error) {
+	if o.login == "" {
+		return nil
+	}
+	if o.callers, err = login.ParseMethod(o.login); err != nil {
+		return err
+	}
+	if err = o.callers.ForCallers(); err != nil || !o.byCertificate() {
+		return err
+	}
+	switch {
+	case !tls:
+		return errors.New("-login cert needs -tls-cert: callers show in the TLS handshake with this endpoint that they have the key")
+	case os.Getenv(api.EnvVaultClientCert) != "":
+		// If Vault took that one for the caller's, callers would be the endpoint.
+		return errors.New("-login cert excludes " + api.EnvVaultClientCert + ": for the endpoint's own login there is -identity-cert")
+	}
+	return nil
+}
+
+func (o *loginOptions) check(listen string, requireToken, tls bool) error {
 	own, err := o.ownOptions.parse()
+	if err == nil {
+		err = o.parseCallers(tls)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -135,10 +164,6 @@ func (o *options) callers(ctx context.Context, log *slog.Logger, registry promet
 	if c.sessions, err = session.NewSealer(ctx, source, audience); err != nil || l.login == "" {
 		return c, err
 	}
-	method, err := login.ParseMethod(l.login)
-	if err != nil {
-		return c, err
-	}
 	client, err := login.NewClient(o.vaultAddr, o.namespace, "", "", o.timeout)
 	if err != nil {
 		return c, err
@@ -147,9 +172,12 @@ func (o *options) callers(ctx context.Context, log *slog.Logger, registry promet
 		log.Warn("callers send what they log in with: use -tls-cert, or TLS before the endpoint", "address", o.listen)
 	}
 	c.logins, err = login.NewBroker(login.BrokerConfig{
-		Client: client, Method: method, MaxLogins: l.maxLogins, MaxPerAddress: l.maxLoginsPerAddress,
+		Client: client, Method: l.callers, MaxLogins: l.maxLogins, MaxPerAddress: l.maxLoginsPerAddress,
 		Timeout: o.timeout, Log: log, Registerer: registry,
 	})
+	if err == nil && l.byCertificate() {
+		err = c.logins.CheckForwarding(ctx)
+	}
 	return c, err
 }
 

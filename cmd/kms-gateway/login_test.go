@@ -27,7 +27,8 @@ func TestLoginFlags(t *testing.T) {
 	approle := []string{"-identity", "approle", "-role-id-file", file, "-secret-id-file", file}
 	for words, args := range map[string][]string{
 		"none of the auth methods":                 {"-login", "ldap"},
-		"callers cannot log in by cert":            {"-login", "cert"},
+		"callers cannot log in by token":           {"-login", "token"},
+		"-login cert needs -tls-cert":              {"-login", "cert"},
 		"-signed-only needs -login":                {"-signed-only"},
 		"exclude each other":                       {"-sealing-key-file", file, "-sealing-key", "k"},
 		"need -identity":                           {"-sidecar"},
@@ -54,6 +55,9 @@ func TestLoginFlags(t *testing.T) {
 		require.Error(t, err, words)
 		require.Contains(t, out.String()+err.Error(), words)
 	}
+	t.Setenv("VAULT_CLIENT_CERT", file)
+	err := run(t.Context(), []string{"-login", "cert", "-tls-cert", file, "-tls-key", file}, io.Discard, io.Discard)
+	require.ErrorContains(t, err, "-login cert excludes VAULT_CLIENT_CERT")
 }
 
 // newLoginVault is a server that lets everybody in, and counts that. It asks for

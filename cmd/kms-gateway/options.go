@@ -115,7 +115,7 @@ func (o *options) parse(args []string) error {
 	}
 	err := o.dev.check(o)
 	if err == nil {
-		err = o.login.check(o.listen, o.requireToken)
+		err = o.login.check(o.listen, o.requireToken, o.certFile != "")
 	}
 	if err == nil && o.dev.on && o.login.any() {
 		err = errors.New("-dev has no logins")
@@ -148,7 +148,7 @@ func (o *options) serverConfig(log *slog.Logger) gateway.ServerConfig {
 		WriteTimeout: o.readTimeout + 2*o.timeout,
 		IdleTimeout:  o.idleTimeout,
 		MaxHeader:    o.maxHeader,
-		CertFile:     o.certFile, KeyFile: o.keyFile, ClientCAFile: o.ca,
+		CertFile:     o.certFile, KeyFile: o.keyFile, ClientCAFile: o.ca, AskForCertificate: o.login.byCertificate(),
 		Log: log,
 	}
 }

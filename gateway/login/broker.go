@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -143,15 +144,19 @@ type Request struct {
 	// Remote is the address and port that it calls from, and From the value of
 	// X-Forwarded-For: Vault binds logins to it, if told to believe it.
 	Remote, From string
+	// Certificates are those of the caller's TLS connection, its own first, where
+	// certificates log in. They must come from the handshake, in which the caller
+	// has shown that it has the key.
+	Certificates []*x509.Certificate
 }
 
 // Login logs a caller in to a role. It fails with an [Error].
 func (b *Broker) Login(ctx context.Context, r Request) (*Login, error) {
-	if err := b.Method.checkShape(r.Role, r.Credential); err != nil {
+	if err := b.Method.checkShape(r, b.Now()); err != nil {
 		b.count(err)
 		return nil, err
 	}
-	id := digestOf(r.Role, r.Credential, r.From)
+	id := digestOf(r.Role, r.Credential, forwarded(r.Certificates), r.From)
 	if l := b.recall(id); l != nil && l.fresh(b.Now()) {
 		b.logins.WithLabelValues("remembered").Inc()
 		return l, nil
@@ -208,15 +213,15 @@ func (b *Broker) fly(id digest, r Request) (*Login, error) {
 	}
 	defer leave()
 	if known := b.recall(id); known != nil {
-		if l := b.renew(ctx, known, r.From); l != nil {
+		if l := b.renew(ctx, known, r); l != nil {
 			return l, nil
 		}
 	}
-	method, err := b.Method.with(r.Role, r.Credential)
+	method, err := b.Method.with(r)
 	if err != nil {
 		return nil, &Error{Malformed, err.Error()}
 	}
-	client, err := b.clientFor(r.From, "")
+	client, err := b.clientFor(r, "")
 	if err != nil {
 		return nil, &Error{Unavailable, "the login could not be prepared"}
 	}
@@ -230,28 +235,32 @@ func (b *Broker) fly(id digest, r Request) (*Login, error) {
 	b.logins.WithLabelValues("login").Inc()
 	l := b.newLogin(r.Role, id, secret.Auth)
 	b.warn(l)
-	l.Bound = b.isBound(ctx, r.From, l.Token)
-	return b.remember(id, l, r.From, b.Method.expiry(r.Credential)), nil
+	l.Bound = b.isBound(ctx, r, l.Token)
+	return b.remember(id, l, r), nil
 }
 
-// clientFor returns a client that says from where a request comes.
-func (b *Broker) clientFor(from, token string) (*api.Client, error) {
+// clientFor returns a client that says from where a request comes, and with
+// which certificates.
+func (b *Broker) clientFor(r Request, token string) (*api.Client, error) {
 	client, err := b.Client.Clone()
 	if err != nil {
 		return nil, err
 	}
 	setNamespace(client, b.Client.Namespace())
 	client.SetToken(token)
-	if from != "" {
-		client.AddHeader("X-Forwarded-For", from)
+	if r.From != "" {
+		client.AddHeader("X-Forwarded-For", r.From)
+	}
+	if len(r.Certificates) > 0 {
+		client.AddHeader(CertificateHeader, forwarded(r.Certificates))
 	}
 	return client, nil
 }
 
 // isBound asks Vault whether a token is good from some addresses only. One that
 // may not look itself up is taken to be.
-func (b *Broker) isBound(ctx context.Context, from, token string) bool {
-	client, err := b.clientFor(from, token)
+func (b *Broker) isBound(ctx context.Context, r Request, token string) bool {
+	client, err := b.clientFor(r, token)
 	if err != nil {
 		return true
 	}
@@ -289,8 +298,8 @@ func identityOf(role string, credential digest, auth *api.SecretAuth) digest {
 
 // remember keeps a login. Where another login of the same identity is fresh, that
 // one is used, and the surplus token is given back to Vault.
-func (b *Broker) remember(id digest, l *Login, from string, until time.Time) *Login {
-	now := b.Now()
+func (b *Broker) remember(id digest, l *Login, r Request) *Login {
+	now, until := b.Now(), b.Method.expiry(r)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if until.After(now) {
@@ -299,7 +308,7 @@ func (b *Broker) remember(id digest, l *Login, from string, until time.Time) *Lo
 		b.credentials.Add(id, accepted{l.identity, l.Expires})
 	}
 	if other, ok := b.identities.Get(l.identity); ok && other.fresh(now) && other.Token != l.Token {
-		go b.revoke(from, l.Token)
+		go b.revoke(r, l.Token)
 		return other
 	}
 	b.keep(l)
@@ -314,10 +323,10 @@ func (b *Broker) keep(l *Login) {
 
 // revoke gives a token back that nobody has got. Batch tokens have nothing to
 // give back.
-func (b *Broker) revoke(from, token string) {
+func (b *Broker) revoke(r Request, token string) {
 	ctx, cancel := context.WithTimeout(context.Background(), b.Timeout)
 	defer cancel()
-	client, err := b.clientFor(from, token)
+	client, err := b.clientFor(r, token)
 	if err == nil {
 		err = client.Auth().Token().RevokeSelfWithContext(ctx, "")
 	}
@@ -328,7 +337,7 @@ func (b *Broker) revoke(from, token string) {
 
 // renew renews a login that is not fresh any more, and returns it, or nil if
 // that is not to be had.
-func (b *Broker) renew(ctx context.Context, l *Login, from string) *Login {
+func (b *Broker) renew(ctx context.Context, l *Login, r Request) *Login {
 	if l.fresh(b.Now()) {
 		return l
 	}
@@ -336,7 +345,7 @@ func (b *Broker) renew(ctx context.Context, l *Login, from string) *Login {
 		return nil
 	}
 	result, err, _ := b.renewals.Do(string(l.identity[:]), func() (any, error) {
-		client, err := b.clientFor(from, "")
+		client, err := b.clientFor(r, "")
 		if err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ type fakeVault struct {
 	entered                    chan struct{}
 	hold                       chan struct{} // if not nil, logins wait until it is closed
 	lastPath, lastBody, tokens string
-	bound, from                string
+	bound, from, certificates  string
 }
 
 func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -53,6 +53,7 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/login"):
 		f.logins++
 		f.lastPath, f.lastBody, f.from = r.URL.Path, body.String(), r.Header.Get("X-Forwarded-For")
+		f.certificates = r.Header.Get(CertificateHeader)
 		if f.status != 0 {
 			w.WriteHeader(f.status)
 			_ = json.NewEncoder(w).Encode(map[string]any{"errors": []string{f.text}})
@@ -61,6 +62,7 @@ func (f *fakeVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		auth["client_token"], auth["lease_duration"] = fmt.Sprintf("hvs.token-%d", f.logins), f.ttl
 	case strings.HasSuffix(r.URL.Path, "/renew-self"):
 		f.renewals++
+		f.certificates = r.Header.Get(CertificateHeader)
 		if f.renewedTTL == 0 {
 			w.WriteHeader(http.StatusForbidden)
 			return
@@ -143,7 +145,7 @@ func TestOneLoginForACredentialsLifetime(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, clock := newTestBroker(t, f, nil)
 	for range 20 {
-		l, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, ""})
+		l, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, "", nil})
 		require.NoError(t, err)
 		require.Equal(t, []string{"hvs.token-1", "payments", "e1"}, []string{l.Token, l.Role, l.Entity})
 		require.Equal(t, clock.now().Add(time.Hour), l.Expires)
@@ -152,11 +154,11 @@ func TestOneLoginForACredentialsLifetime(t *testing.T) {
 	require.Equal(t, [3]int{1, 0, 0}, f.counts())
 
 	clock.pass(39 * time.Minute)
-	_, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, ""})
+	_, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, "", nil})
 	require.NoError(t, err)
 	require.Equal(t, [3]int{1, 0, 0}, f.counts(), "21 minutes are enough for any SDK")
 	clock.pass(2 * time.Minute)
-	l, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, ""})
+	l, err := b.Login(t.Context(), Request{"payments", jwt("a", inADay), someAddress, "", nil})
 	require.NoError(t, err)
 	require.Equal(t, "hvs.token-2", l.Token)
 	require.Equal(t, [3]int{2, 0, 0}, f.counts())
@@ -170,7 +172,7 @@ func TestShortTTLIsNoStorm(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 600}
 	b, clock := newTestBroker(t, f, func(c *BrokerConfig) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 	for range 20 {
-		_, err := b.Login(t.Context(), Request{"short", jwt("a", inADay), someAddress, ""})
+		_, err := b.Login(t.Context(), Request{"short", jwt("a", inADay), someAddress, "", nil})
 		require.NoError(t, err)
 		clock.pass(10 * time.Second)
 	}
@@ -185,7 +187,7 @@ func TestRenewal(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600, renewedTTL: 3600, renewable: true}
 	b, clock := newTestBroker(t, f, nil)
 	ask := func() *Login {
-		l, err := b.Login(t.Context(), Request{"r", jwt("a", inADay), someAddress, ""})
+		l, err := b.Login(t.Context(), Request{"r", jwt("a", inADay), someAddress, "", nil})
 		require.NoError(t, err)
 		return l
 	}
@@ -214,7 +216,7 @@ func TestConcurrentEqualLoginsAreOne(t *testing.T) {
 	tokens := make([]string, 64)
 	for i := range tokens {
 		group.Go(func() {
-			if l, err := b.Login(context.Background(), Request{"r", jwt("a", inADay), someAddress, ""}); err == nil {
+			if l, err := b.Login(context.Background(), Request{"r", jwt("a", inADay), someAddress, "", nil}); err == nil {
 				tokens[i] = l.Token
 			}
 		})
@@ -223,7 +225,7 @@ func TestConcurrentEqualLoginsAreOne(t *testing.T) {
 	// Of those who come while the login is under way, one leaves.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := b.Login(ctx, Request{"r", jwt("a", inADay), someAddress, ""})
+	_, err := b.Login(ctx, Request{"r", jwt("a", inADay), someAddress, "", nil})
 	require.Error(t, err)
 	close(f.hold)
 	group.Wait()
@@ -240,7 +242,7 @@ func TestOneTokenForAnIdentity(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, _ := newTestBroker(t, f, nil)
 	login := func(role, pod string) string {
-		l, err := b.Login(t.Context(), Request{role, jwt(pod, inADay), someAddress, ""})
+		l, err := b.Login(t.Context(), Request{role, jwt(pod, inADay), someAddress, "", nil})
 		require.NoError(t, err)
 		return l.Token
 	}
@@ -264,7 +266,9 @@ func TestWhatHasEndedIsNotRemembered(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, clock := newTestBroker(t, f, nil)
 	token := jwt("a", clock.now().Add(5*time.Minute).Unix())
-	login := func(token string) (*Login, error) { return b.Login(t.Context(), Request{"r", token, someAddress, ""}) }
+	login := func(token string) (*Login, error) {
+		return b.Login(t.Context(), Request{"r", token, someAddress, "", nil})
+	}
 	l, err := login(token)
 	require.NoError(t, err)
 
@@ -307,23 +311,23 @@ func TestShapeIsCheckedBeforeVaultIsAsked(t *testing.T) {
 		"." + parts[1] + "." + parts[2], "e30." + parts[1] + ".eA", good + "\n", " " + good, strings.Repeat("a", 20001),
 		parts[0] + ".bnVsbA==." + parts[2], parts[0] + ".e3g." + parts[2],
 	} {
-		_, err := b.Login(t.Context(), Request{"r", bad, someAddress, ""})
+		_, err := b.Login(t.Context(), Request{"r", bad, someAddress, "", nil})
 		requireReason(t, err, Malformed, "the token is")
 	}
 	for _, bad := range []string{"", "a/b", "a b", "ä", strings.Repeat("a", 129), "a\n"} {
-		_, err := b.Login(t.Context(), Request{bad, good, someAddress, ""})
+		_, err := b.Login(t.Context(), Request{bad, good, someAddress, "", nil})
 		requireReason(t, err, Malformed, "role")
 	}
 	require.Equal(t, 0, f.counts()[0])
 
 	b, _ = newTestBroker(t, f, func(c *BrokerConfig) { c.Method = Method{AppRole, "apps/one"} })
 	for _, bad := range []string{"", "a b", strings.Repeat("a", 1001), "a\n"} {
-		_, err := b.Login(t.Context(), Request{"r", bad, someAddress, ""})
+		_, err := b.Login(t.Context(), Request{"r", bad, someAddress, "", nil})
 		requireReason(t, err, Malformed, "secret id")
 	}
 	require.Equal(t, 0, f.counts()[0])
 	for range 2 {
-		_, err := b.Login(t.Context(), Request{"role-id", "secret-id", someAddress, ""})
+		_, err := b.Login(t.Context(), Request{"role-id", "secret-id", someAddress, "", nil})
 		require.NoError(t, err)
 	}
 	require.Equal(t, "/v1/auth/apps/one/login", f.lastPath)
@@ -353,13 +357,13 @@ func TestErrorsSayWhatVaultSaidWithoutTheToken(t *testing.T) {
 		{503, "Vault is sealed", Unavailable, "could not process"},
 	} {
 		f.set(func(f *fakeVault) { f.status, f.text = row.status, row.text })
-		_, err := b.Login(t.Context(), Request{"r", token, someAddress, ""})
+		_, err := b.Login(t.Context(), Request{"r", token, someAddress, "", nil})
 		requireReason(t, err, row.reason, row.want)
 		require.NotContains(t, err.Error(), token[:20])
 		require.LessOrEqual(t, len(err.Error()), maxMessage+3)
 	}
 	b.Client.SetAddress("http://127.0.0.1:1")
-	_, err := b.Login(t.Context(), Request{"r", token, someAddress, ""})
+	_, err := b.Login(t.Context(), Request{"r", token, someAddress, "", nil})
 	requireReason(t, err, Unavailable, "cannot be reached")
 	require.NotContains(t, err.Error(), "127.0.0.1")
 }
@@ -372,7 +376,7 @@ func TestLoginsAreBounded(t *testing.T) {
 	results := make(chan error, 100)
 	start := func(address, subject string) {
 		go func() {
-			_, err := b.Login(context.Background(), Request{"r", jwt(subject, inADay), address, ""})
+			_, err := b.Login(context.Background(), Request{"r", jwt(subject, inADay), address, "", nil})
 			results <- err
 		}()
 	}
@@ -412,7 +416,7 @@ func TestParseMethod(t *testing.T) {
 		_, err := ParseMethod(bad)
 		require.Error(t, err, bad)
 	}
-	require.Error(t, Method{Cert, Cert}.ForCallers())
+	require.Error(t, Method{Token, Token}.ForCallers())
 }
 
 func TestAddresses(t *testing.T) {
@@ -420,7 +424,7 @@ func TestAddresses(t *testing.T) {
 	f := &fakeVault{entity: "e1", ttl: 3600}
 	b, _ := newTestBroker(t, f, nil)
 	login := func(from string) *Login {
-		l, err := b.Login(t.Context(), Request{"r", jwt("a", inADay), someAddress, from})
+		l, err := b.Login(t.Context(), Request{"r", jwt("a", inADay), someAddress, from, nil})
 		require.NoError(t, err)
 		require.Equal(t, from, f.from)
 		return l

@@ -61,10 +61,10 @@ func ParseMethod(text string) (Method, error) {
 // request.
 func (m Method) ForCallers() error {
 	switch m.Kind {
-	case JWT, Kubernetes, AppRole:
+	case JWT, Kubernetes, AppRole, Cert:
 		return nil
 	}
-	return fmt.Errorf("callers cannot log in by %s: their credential would have to leave them", m.Kind)
+	return fmt.Errorf("callers cannot log in by %s", m.Kind)
 }
 
 const (
@@ -76,9 +76,13 @@ const (
 
 // checkShape refuses what can be no credential of the method, before Vault is
 // asked about it.
-func (m Method) checkShape(role, credential string) error {
-	if !rolePattern.MatchString(role) {
+func (m Method) checkShape(r Request, now time.Time) error {
+	credential := r.Credential
+	if !rolePattern.MatchString(r.Role) {
 		return &Error{Malformed, "the role is no name of a role"}
+	}
+	if m.Kind == Cert {
+		return checkCertificates(r, now)
 	}
 	if m.Kind == AppRole {
 		if len(credential) == 0 || len(credential) > maxSecretID || !isPrintable(credential) {
@@ -137,11 +141,14 @@ func claimsOf(token string) (c claims, err error) {
 
 // expiry returns when a credential ends, as far as it says so itself; the zero
 // time if it does not.
-func (m Method) expiry(credential string) time.Time {
-	if m.Kind == AppRole {
+func (m Method) expiry(r Request) time.Time {
+	switch m.Kind {
+	case AppRole:
 		return time.Time{}
+	case Cert:
+		return r.Certificates[0].NotAfter
 	}
-	c, err := claimsOf(credential)
+	c, err := claimsOf(r.Credential)
 	if err != nil {
 		return time.Time{}
 	}
@@ -152,9 +159,12 @@ func (m Method) expiry(credential string) time.Time {
 	return time.Unix(int64(at), 0)
 }
 
-// with returns the method with the credential of a caller.
-func (m Method) with(role, credential string) (api.AuthMethod, error) {
+// with returns the method with what a caller brings.
+func (m Method) with(r Request) (api.AuthMethod, error) {
+	role, credential := r.Role, r.Credential
 	switch m.Kind {
+	case Cert: // the certificate is in a header
+		return &write{"auth/" + m.Path + "/login", map[string]any{"name": role}}, nil
 	case AppRole:
 		return approle.NewAppRoleAuth(role, &approle.SecretID{FromString: credential}, approle.WithMountPath(m.Path))
 	case Kubernetes:
