@@ -96,7 +96,7 @@ func (e *endpoint) client(folder, token string) *kms.Client {
 	return kms.New(kms.Options{
 		Region:           "us-east-1",
 		BaseEndpoint:     aws.String(e.url + folder),
-		Credentials:      credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "any", token),
+		Credentials:      credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-verified", token),
 		RetryMaxAttempts: 1,
 	})
 }
@@ -1277,7 +1277,7 @@ func testSealed(t *testing.T, e *endpoint) {
 
 	patient := kms.New(kms.Options{
 		Region: "us-east-1", BaseEndpoint: &e.url, RetryMaxAttempts: 10,
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "any", e.vault.RootToken),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "not-verified", e.vault.RootToken),
 	})
 	unsealed := make(chan error, 1)
 	go func() { unsealed <- e.vault.Unseal(context.WithoutCancel(t.Context())) }()

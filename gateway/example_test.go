@@ -44,7 +44,7 @@ func Example() {
 	// AWS's own client, whose session token is the caller's Vault token.
 	client := kms.New(kms.Options{
 		Region: "us-east-1", BaseEndpoint: aws.String(endpoint.URL),
-		Credentials: credentials.NewStaticCredentialsProvider("vault", "vault", "hvs.token"),
+		Credentials: credentials.NewStaticCredentialsProvider("vault", "not-verified", "hvs.token"),
 	})
 	out, err := client.GenerateMac(context.Background(), &kms.GenerateMacInput{
 		KeyId: aws.String("payments/tokens"), Message: []byte("pay 10 EUR"), MacAlgorithm: types.MacAlgorithmSpecHmacSha256,

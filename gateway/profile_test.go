@@ -52,7 +52,7 @@ func askedAddress(t *testing.T, profile string) (address string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config")
 	profile = processLine.ReplaceAllString(profile,
-		`credential_process = echo '{"Version":1,"AccessKeyId":"vault","SecretAccessKey":"x","SessionToken":"hvs.secret"}'`)
+		`credential_process = echo '{"Version":1,"AccessKeyId":"vault","SecretAccessKey":"not-verified","SessionToken":"hvs.secret"}'`)
 	require.NoError(t, os.WriteFile(file, []byte(profile), 0o600))
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "AWS_CA_BUNDLE"} {
 		t.Setenv(name, "")

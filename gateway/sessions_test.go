@@ -450,7 +450,7 @@ func TestWhatIsNotSignedReachesNobody(t *testing.T) {
 	otherID.AccessKeyID = "ASIAAAAAAAAAAAAAAAAA"
 	damaged := c
 	damaged.SessionToken = c.SessionToken[:len(c.SessionToken)-2] + "AA"
-	plain := aws.Credentials{AccessKeyID: "vault", SecretAccessKey: "vault", SessionToken: w.vault.RootToken}
+	plain := aws.Credentials{AccessKeyID: "vault", SecretAccessKey: "not-verified", SessionToken: w.vault.RootToken}
 	mismatch := "The request signature we calculated does not match the signature you provided."
 	for name, row := range map[string]struct {
 		request *http.Request
@@ -723,7 +723,7 @@ func TestGrantsToSessions(t *testing.T) {
 	require.Equal(t, "AccessDeniedException", codeOf(err))
 	require.ErrorContains(t, err, "User: "+*who.Arn+" is not authorized")
 
-	root := i.static(aws.Credentials{AccessKeyID: "vault", SecretAccessKey: "vault", SessionToken: w.vault.RootToken})
+	root := i.static(aws.Credentials{AccessKeyID: "vault", SecretAccessKey: "not-verified", SessionToken: w.vault.RootToken})
 	grant := &kms.CreateGrantInput{KeyId: aws.String("payments/k"), GranteePrincipal: who.Arn, Operations: []types.GrantOperation{types.GrantOperationGenerateMac}}
 	_, err = root.CreateGrant(t.Context(), grant)
 	require.NoError(t, err)

@@ -89,7 +89,7 @@ func TestTLSDocumentation(t *testing.T) {
 	open := start(t, 1, args...)
 	closed := start(t, 2, append(args, "-client-ca", "ca.pem", "-metrics-listen", "127.0.0.1:0")...)
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": "vault", "AWS_SECRET_ACCESS_KEY": "vault", "AWS_SESSION_TOKEN": "t", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+		"AWS_ACCESS_KEY_ID": "vault", "AWS_SECRET_ACCESS_KEY": "not-verified", "AWS_SESSION_TOKEN": "t", "AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
 		"AWS_CA_BUNDLE": "", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "AWS_PAGER": "", "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": "",
 	} {
 		t.Setenv(name, value)

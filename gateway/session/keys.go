@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/rand"
@@ -14,18 +15,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 const (
 	// KeySize is the size of a sealing key, in bytes.
-	KeySize = chacha20poly1305.KeySize
+	KeySize = 32
 	// MaxKeys is the most sealing keys at a time: the one that seals, the one
 	// before it, and some room.
 	MaxKeys = 16
 
 	keyIDSize = 8
+	saltSize  = 16
 )
 
 // Source returns the sealing keys, of [KeySize] bytes each. The first one seals,
@@ -98,26 +98,64 @@ type keyID [keyIDSize]byte
 // keySet is a state of the keys. It does not change.
 type keySet struct {
 	current keyID
-	aeads   map[keyID]cipher.AEAD
+	keys    map[keyID]sealingKey
 }
 
 func newKeySet(keys [][]byte) (*keySet, error) {
 	if len(keys) == 0 || len(keys) > MaxKeys {
 		return nil, fmt.Errorf("there must be 1 to %d sealing keys, not %d", MaxKeys, len(keys))
 	}
-	set := &keySet{aeads: map[keyID]cipher.AEAD{}}
+	set := &keySet{keys: map[keyID]sealingKey{}}
 	for i, key := range keys {
-		aead, err := chacha20poly1305.NewX(key)
-		if err != nil {
-			return nil, err
-		}
 		id := idOf(key)
 		if i == 0 {
 			set.current = id
 		}
-		set.aeads[id] = aead
+		set.keys[id] = key
 	}
 	return set, nil
+}
+
+// sealingKey seals tokens, each under a key of its own that is derived from it
+// and a random salt. So the random nonces of AES-GCM, which are too short for
+// more than some billion tokens under one key, are long enough however many
+// instances share a sealing key. All of it is what FIPS 140-3 approves.
+type sealingKey []byte
+
+// seal appends the sealed text to dst: the salt, the nonce, and the text
+// encrypted and authenticated, with what it is bound to.
+func (k sealingKey) seal(dst, text, bound []byte) ([]byte, error) {
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails
+	aead, err := k.derive(salt)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(append(dst, salt...), nil, text, bound), nil
+}
+
+// open returns the text of a sealed one.
+func (k sealingKey) open(sealed, bound []byte) ([]byte, error) {
+	if len(sealed) < saltSize {
+		return nil, ErrInvalid
+	}
+	aead, err := k.derive(sealed[:saltSize])
+	if err != nil {
+		return nil, err
+	}
+	return aead.Open(nil, nil, sealed[saltSize:], bound)
+}
+
+func (k sealingKey) derive(salt []byte) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, k, salt, "kms-gateway session", KeySize)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }
 
 // idOf names a key without telling anything of it.
@@ -167,12 +205,12 @@ var errUnknownKey = errors.New("sealed under a key that is not known")
 // seal under a key that this one has not read: so an id that is not known has the
 // source read again, though not at every call.
 func (k *keyring) find(ctx context.Context, id keyID) (*keySet, error) {
-	if set := k.current.Load(); set.aeads[id] != nil {
+	if set := k.current.Load(); set.keys[id] != nil {
 		return set, nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if set := k.current.Load(); set.aeads[id] != nil {
+	if set := k.current.Load(); set.keys[id] != nil {
 		return set, nil
 	}
 	if time.Since(k.last) < refreshPause {
@@ -181,7 +219,7 @@ func (k *keyring) find(ctx context.Context, id keyID) (*keySet, error) {
 	if err := k.load(ctx); err != nil {
 		return nil, err
 	}
-	if set := k.current.Load(); set.aeads[id] != nil {
+	if set := k.current.Load(); set.keys[id] != nil {
 		return set, nil
 	}
 	return nil, errUnknownKey

@@ -120,21 +120,18 @@ func (s *Sealer) Reload(ctx context.Context) error { return s.keys.reload(ctx) }
 // IsSealed reports whether a session token is a sealed one, valid or not.
 func IsSealed(token string) bool { return strings.HasPrefix(token, Prefix) }
 
-// Seal returns the session token of a session: the id of the key, a nonce, and
-// the session encrypted and authenticated under the key. The nonces of
-// XChaCha20-Poly1305 are long enough to be chosen at random, however many
-// instances share a key.
+// Seal returns the session token of a session: the id of the sealing key, and the
+// session sealed with it.
 func (s *Sealer) Seal(session *Session) (string, error) {
 	text, err := json.Marshal(session)
 	if err != nil {
 		return "", err
 	}
 	keys := s.keys.current.Load()
-	aead := keys.aeads[keys.current]
-	raw := make([]byte, keyIDSize+aead.NonceSize(), keyIDSize+aead.NonceSize()+len(text)+aead.Overhead())
-	copy(raw, keys.current[:])
-	_, _ = rand.Read(raw[keyIDSize:]) // never fails
-	raw = aead.Seal(raw, raw[keyIDSize:], text, s.bound(keys.current))
+	raw, err := keys.keys[keys.current].seal(keys.current[:], text, s.bound(keys.current))
+	if err != nil {
+		return "", err
+	}
 	token := Prefix + base64.RawURLEncoding.EncodeToString(raw)
 	if len(token) > maxToken {
 		return "", fmt.Errorf("the sealed token would have more than %d characters", maxToken)
@@ -187,11 +184,7 @@ func (s *Sealer) open(ctx context.Context, token string) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	aead, sealed := keys.aeads[id], raw[keyIDSize:]
-	if len(sealed) < aead.NonceSize() {
-		return opened{}, ErrInvalid
-	}
-	plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], s.bound(id))
+	plain, err := keys.keys[id].open(raw[keyIDSize:], s.bound(id))
 	if err != nil {
 		return opened{}, ErrInvalid
 	}

@@ -173,18 +173,18 @@ func make17() (keys []string) {
 
 func TestDerivedKeys(t *testing.T) {
 	t.Parallel()
-	secret := map[string]string{"alias/sealing": "one", "alias/before": "two"}
+	secret := map[string]string{"alias/sealing": "the first key", "alias/before": "the second key"}
 	mac := func(_ context.Context, name string, message []byte) ([]byte, error) {
 		if secret[name] == "" {
 			return nil, errors.New("no such key")
 		}
-		h := hmac.New(sha256.New, []byte(secret[name]))
+		h := hmac.New(sha256.New, []byte(secret[name]+" of the mount"))
 		h.Write(message)
 		return h.Sum(nil), nil
 	}
 	s := newSealer(t, DerivedKeys([]string{"alias/sealing", "alias/before"}, mac), "")
 	token, _ := sealOne(t, s)
-	secret["alias/before"], secret["alias/sealing"] = secret["alias/sealing"], "three"
+	secret["alias/before"], secret["alias/sealing"] = secret["alias/sealing"], "the third key"
 	require.NoError(t, s.Reload(t.Context()))
 	_, err := s.Open(t.Context(), token, now)
 	require.NoError(t, err)
