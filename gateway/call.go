@@ -24,7 +24,10 @@ type call struct {
 	key resource
 	// resource is what AccessDeniedException names: an ARN, or "*".
 	resource string
-	trace    *trace
+	// safe says that the call changes nothing, so that a request of it may be
+	// made twice.
+	safe  bool
+	trace *trace
 }
 
 // resource is a key or an alias in all its names.
@@ -96,14 +99,18 @@ func (c *call) request(method, path string, query url.Values, data, out any) err
 }
 
 func (c *call) send(r vaultRequest, out any) error {
-	return c.receive(r.correlation, out, func() ([]byte, error) { return c.gateway.ask(c.ctx, r) })
+	return c.receive(r.correlation, out, func(ctx context.Context) ([]byte, error) { return c.gateway.ask(ctx, r) })
 }
 
-// receive asks and decodes the answer, and notes in the trace what there is to
-// note of it.
-func (c *call) receive(correlation string, out any, ask func() ([]byte, error)) error {
+// receive asks, and once more where that is safe and no request of the call has
+// been repeated yet. It decodes the answer, and notes in the trace what there is
+// to note of it.
+func (c *call) receive(correlation string, out any, ask func(context.Context) ([]byte, error)) error {
 	start := time.Now()
-	answer, err := ask()
+	answer, err := ask(c.ctx)
+	if err != nil && c.safe && !c.trace.repeated {
+		answer, err, c.trace.repeated = c.gateway.retries.again(c.ctx, start, err, ask)
+	}
 	c.trace.vault += time.Since(start)
 	c.trace.correlation, c.trace.vaultID = correlation, ""
 	if err != nil {
@@ -118,6 +125,12 @@ func (g *Gateway) ask(ctx context.Context, r vaultRequest) ([]byte, error) {
 	start := time.Now()
 	answer, err := g.vault.do(ctx, r)
 	g.metrics.asked(err, time.Since(start))
+	switch {
+	case err == nil:
+		g.retries.succeeded(r.path)
+	case isTimeout(err): // other connections may lead to the same silent node
+		g.retries.renew()
+	}
 	return answer, err
 }
 

@@ -88,6 +88,9 @@ func (o *outcome) appendTrace(attributes []slog.Attr) []slog.Attr {
 	if t.vault > 0 {
 		attributes = append(attributes, slog.Float64("vault_ms", float64(t.vault.Microseconds())/1e3))
 	}
+	if t.repeated {
+		attributes = append(attributes, slog.Int("attempts", 2))
+	}
 	if t.vaultID != "" {
 		attributes = append(attributes, slog.String("vault_request_id", t.vaultID))
 	}

@@ -70,23 +70,27 @@ func newDevEndpoint(t *testing.T) *endpoint {
 // of a test, and returns its URL.
 func serve(t *testing.T, address string) string { return serveMount(t, address, "kms") }
 
-func serveMount(t *testing.T, address, mount string) string {
+func serveMount(t *testing.T, address, mount string, change ...func(*gateway.Config)) string {
 	t.Helper()
 	// A thousand callers at once, with the race detector, on a busy machine take
 	// their time.
 	vault, err := gateway.NewVault(address, "", time.Minute)
 	require.NoError(t, err)
-	server := httptest.NewServer(handler(t, vault, mount))
+	server := httptest.NewServer(handler(t, vault, mount, change...))
 	t.Cleanup(server.Close)
 	return server.URL
 }
 
-func handler(t *testing.T, vault *gateway.Vault, mount string) http.Handler {
+func handler(t *testing.T, vault *gateway.Vault, mount string, change ...func(*gateway.Config)) http.Handler {
 	t.Helper()
-	g, err := gateway.New(gateway.Config{
+	config := gateway.Config{
 		Vault: vault, Mount: mount, MaxBody: 1 << 20, MaxConcurrency: 4096,
 		ARNs: gateway.ARNs{Partition: "aws", Region: "us-east-1", Account: account},
-	})
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	g, err := gateway.New(config)
 	require.NoError(t, err)
 	return gateway.Handler(g, nil)
 }

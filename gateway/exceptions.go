@@ -31,7 +31,8 @@ const (
 	textTimeout     = "Vault did not answer in time."
 	textUnreachable = "Vault cannot be reached."
 	textSealed      = "Vault is sealed."
-	textNoLeader    = "Vault has no active node at the moment."
+	textNoActive    = "Vault has no active node at the moment. Try again in a few seconds."
+	textPlugin      = "The secrets engine's process has ended, and Vault starts another. Try again in a few seconds."
 	textInternal    = "Vault could not process the request."
 	textNoEngine    = "What answers at the mount is not the HMAC secrets engine."
 )
@@ -48,6 +49,7 @@ type vaultError struct {
 	kind, message, keyID, aliasName string
 	texts                           []string // errors, as people read them
 	noToken                         bool     // it may be refused for that, before any policy
+	foreign                         bool     // it is no answer of Vault's, but a proxy's perhaps
 }
 
 // Error returns the status only: the texts may hold names.
@@ -61,6 +63,11 @@ func (e *vaultError) says(words string) bool {
 		}
 	}
 	return false
+}
+
+// overloaded reports whether Vault sheds load.
+func (e *vaultError) overloaded() bool {
+	return e.status == http.StatusServiceUnavailable && e.says("overloaded")
 }
 
 // forbidden reports whether Vault's policies refused the request. A token that
@@ -99,12 +106,17 @@ func unavailable(err error) *kms.Exception {
 		}
 		return internal(textUnreachable)
 	}
-	switch {
-	case v.says("Vault is sealed"):
+	switch faultOf(v) {
+	case faultSealed:
 		return internal(textSealed)
-	case v.status == http.StatusServiceUnavailable, v.says("active cluster node not found"):
-		return internal(textNoLeader)
-	case v.says(kms.TypeDependencyTimeout), v.status == http.StatusGatewayTimeout, v.says("context deadline exceeded"):
+	case faultNoActive:
+		return internal(textNoActive)
+	case faultPlugin:
+		return internal(textPlugin)
+	case faultUnreachable:
+		return internal(textUnreachable)
+	}
+	if v.says(kms.TypeDependencyTimeout) || v.status == http.StatusGatewayTimeout || v.says("context deadline exceeded") {
 		return timeout
 	}
 	return internal(textInternal)
@@ -120,7 +132,7 @@ func (c *call) vaultException(v *vaultError) *kms.Exception {
 	switch {
 	case v.status == http.StatusForbidden:
 		return c.deniedBy(v)
-	case v.status == http.StatusTooManyRequests:
+	case v.status == http.StatusTooManyRequests, v.overloaded():
 		return kms.Throttled()
 	case v.status == http.StatusBadRequest && v.kind != "":
 		return c.engineException(v)

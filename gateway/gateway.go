@@ -48,7 +48,11 @@ type Config struct {
 	// MaxConcurrency is the most calls at once, of those that have been sent in
 	// full; further ones are told to slow down.
 	MaxConcurrency int64
-	Log            *slog.Logger
+	// RetryWait is how long Vault is waited for at most when it cannot serve a
+	// call that changes nothing, to ask it once more; see retry.go. It is at most
+	// two thirds of Vault's time limit; 0 is no retry.
+	RetryWait time.Duration
+	Log       *slog.Logger
 	// Registerer takes the metrics; nil is nobody.
 	Registerer prometheus.Registerer
 }
@@ -71,6 +75,7 @@ type Gateway struct {
 	draining     atomic.Bool
 	log          *slog.Logger
 	metrics      *metrics
+	retries      *retries
 	macs         *macCoalescer
 	routes       *knownRoutes
 	bodies       *bodies
@@ -116,6 +121,10 @@ func New(c Config) (*Gateway, error) {
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
+	}
+	g.retries = &retries{
+		wait: c.RetryWait, limit: c.Vault.timeout, mount: g.mount,
+		serves: g.Ready, fresh: c.Vault.http.CloseIdleConnections, counted: g.metrics.retried,
 	}
 	g.macs = newMacCoalescer(g.sendMacs)
 	g.routes = newKnownRoutes()

@@ -157,12 +157,14 @@ func TestRefusals(t *testing.T) {
 		"no token":  {of(errorsOnly(403, "missing client token")), 400, "MissingAuthenticationTokenException", "Missing Authentication Token"},
 		"quota":     {of(errorsOnly(429, "request path kms/: rate limit quota exceeded")), 400, "ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."},
 		"sealed":    {of(errorsOnly(503, "Vault is sealed")), 500, "KMSInternalException", "Vault is sealed."},
-		"standby":   {of(errorsOnly(500, "local node not active but active cluster node not found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
-		"no leader": {of(errorsOnly(503, "no active Vault instance found")), 500, "KMSInternalException", "Vault has no active node at the moment."},
+		"standby":   {of(errorsOnly(500, "local node not active but active cluster node not found")), 500, "KMSInternalException", "Vault has no active node at the moment. Try again in a few seconds."},
+		"no leader": {of(errorsOnly(503, "no active Vault instance found")), 500, "KMSInternalException", "Vault has no active node at the moment. Try again in a few seconds."},
 		"no mount":  {of(errorsOnly(404, `no handler for route "kms/generate-mac/x". route entry not found.`)), 400, "UnknownOperationException", "No secrets engine is mounted at kms/."},
 		"fault":     {of(errorsOnly(500, "1 error occurred:\n\t* reading key: secret internals\n\n")), 500, "KMSInternalException", "Vault could not process the request."},
 		"fields":    {of(errorsOnly(400, "something without a type")), 500, "KMSInternalException", "Vault could not process the request."},
-		"HTML":      {of(502, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
+		"HTML":      {of(502, "<html>"), 500, "KMSInternalException", "Vault cannot be reached."},
+		"plugin":    {of(errorsOnly(500, pluginGone)), 500, "KMSInternalException", "The secrets engine's process has ended, and Vault starts another. Try again in a few seconds."},
+		"overload":  {of(errorsOnly(503, "Vault server temporarily overloaded")), 400, "ThrottlingException", "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls."},
 		"nonsense":  {of(200, "<html>"), 500, "KMSInternalException", "Vault could not process the request."},
 	}
 	for name, test := range tests {
@@ -578,7 +580,7 @@ func TestHealth(t *testing.T) {
 		want   string
 	}{
 		"sealed":          {503, `{"errors":["Vault is sealed"]}`, "Vault is sealed.\n"},
-		"no active node":  {500, `{"errors":["local node not active but active cluster node not found"]}`, "Vault has no active node at the moment.\n"},
+		"no active node":  {500, `{"errors":["local node not active but active cluster node not found"]}`, "Vault has no active node at the moment. Try again in a few seconds.\n"},
 		"hung plugin":     {500, `{"errors":["context deadline exceeded"]}`, "Vault did not answer in time.\n"},
 		"no such mount":   {403, `{"errors":["permission denied"]}`, noEngine},
 		"another engine":  {404, `{"errors":["unsupported path"]}`, noEngine},

@@ -4,6 +4,7 @@ package gateway
 // plain (mac_coalescer.go, mac_request.go), alone where it has options.
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 )
@@ -24,7 +25,7 @@ func (c *call) mac(m macRequest) ([]byte, error) {
 		a = c.gateway.macs.do(c.ctx, group, m)
 	}
 	c.trace.vault = time.Since(start)
-	c.trace.correlation, c.trace.vaultID, c.trace.keyID = a.correlation, a.vaultID, a.keyID
+	c.trace.correlation, c.trace.vaultID, c.trace.keyID, c.trace.repeated = a.correlation, a.vaultID, a.keyID, a.repeated
 	if a.err != nil {
 		return nil, a.err
 	}
@@ -91,7 +92,7 @@ func (c *call) askForMac(data map[string]any, out *macFields) error {
 		return err
 	}
 	r := vaultRequest{token: c.caller.token, from: c.trace.from, correlation: c.trace.id, body: body}
-	return c.receive(r.correlation, out, func() ([]byte, error) {
-		return c.gateway.askForMacs(c.ctx, c.op.path+"/"+c.key.native, r)
+	return c.receive(r.correlation, out, func(ctx context.Context) ([]byte, error) {
+		return c.gateway.askForMacs(ctx, c.op.path+"/"+c.key.native, r)
 	})
 }

@@ -19,6 +19,7 @@ type macRequest struct {
 	verify       bool
 	requestID    string // of the call
 	from         string // X-Forwarded-For of the call
+	repeated     bool   // a request for it has been made twice
 }
 
 // macAnswer is what the mount says to one of them: the MAC in base64 (nothing
@@ -28,6 +29,7 @@ type macAnswer struct {
 	err        error
 	// correlation and vaultID are those of trace.
 	correlation, vaultID string
+	repeated             bool
 }
 
 // The bits by which scanMac remembers what it has read.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -45,6 +46,7 @@ func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macReque
 	var sending errgroup.Group
 	sending.SetLimit(maxSingly)
 	for i := range calls {
+		calls[i].repeated = answers[i].repeated
 		sending.Go(func() error {
 			answers[i] = g.macs.sendSafely(group, calls[i:i+1])[0]
 			if !notThisWay(answers[i].err) {
@@ -64,16 +66,22 @@ func (g *Gateway) sendTogether(ctx context.Context, group macGroup, calls []macR
 	g.metrics.shared(len(calls))
 	correlation := calls[0].requestID
 	var fields macFields
-	body, err := g.askForMacs(ctx, group.path(), vaultRequest{
-		token: group.token, from: calls[0].from, correlation: correlation, body: macRequestBody(group, calls),
-	})
+	r := vaultRequest{token: group.token, from: calls[0].from, correlation: correlation, body: macRequestBody(group, calls)}
+	start := time.Now()
+	body, err := g.askForMacs(ctx, group.path(), r)
+	repeated := calls[0].repeated // as all of them, or none
+	if err != nil && !repeated {
+		body, err, repeated = g.retries.again(ctx, start, err, func(ctx context.Context) ([]byte, error) {
+			return g.askForMacs(ctx, group.path(), r)
+		})
+	}
 	vaultID := ""
 	if err == nil {
 		vaultID, err = fields.decode(body)
 	}
 	answers := fields.answers(group, len(calls), err)
 	for i := range answers {
-		answers[i].correlation, answers[i].vaultID = correlation, vaultID
+		answers[i].correlation, answers[i].vaultID, answers[i].repeated = correlation, vaultID, repeated
 	}
 	return answers
 }

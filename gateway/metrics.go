@@ -23,6 +23,7 @@ type metrics struct {
 	// vaultResults are the children of vault.
 	vaultResults map[string]prometheus.Observer
 	batches      prometheus.Histogram
+	retries      *prometheus.CounterVec
 	// children remembers the children of both vectors by operation and result,
 	// which are few: looking them up by labels costs more than counting.
 	children sync.Map // of metricKey to *callMetrics
@@ -63,18 +64,28 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Help:    "How many GenerateMac or VerifyMac calls shared one request to Vault.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000},
 		}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kms_gateway_retries_total",
+			Help: "Requests to Vault that failed and were to be made once more, by cause (" + strings.Join(faults, ", ") +
+				") and result (" + strings.Join([]string{retryAnswered, retryFailed, retryInVain, resultGone}, ", ") + ").",
+		}, []string{"cause", "result"}),
 	}
 	m.vaultResults = make(map[string]prometheus.Observer, len(vaultResults))
 	for _, result := range vaultResults {
 		m.vaultResults[result] = m.vault.WithLabelValues(result)
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.calls, m.duration, m.own, m.vault, m.batches)
+		registerer.MustRegister(m.calls, m.duration, m.own, m.vault, m.batches, m.retries)
 	}
 	return m
 }
 
 func (m *metrics) shared(calls int) { m.batches.Observe(float64(calls)) }
+
+// retried counts a request that was to be made once more.
+func (m *metrics) retried(cause fault, result string) {
+	m.retries.WithLabelValues(string(cause), result).Inc()
+}
 
 // asked counts a request to Vault.
 func (m *metrics) asked(err error, took time.Duration) {

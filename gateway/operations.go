@@ -53,6 +53,8 @@ type operation struct {
 	path    string
 	sends   []string
 	answers []output
+	// safe: it changes nothing, so a request for it may be made twice.
+	safe bool
 	// grants: a grant can allow the operation instead of a policy.
 	grants bool
 }
@@ -95,8 +97,8 @@ var onlyKeyARN = []output{{"KeyId", keyARN}}
 // and VerifyMac are here as they are done alone; see generate_verify_mac.go.
 var operationTable = map[string]*operation{
 	"CreateKey":            {check: checkCreateKey, run: createKey},
-	"DescribeKey":          {key: "KeyId", aliases: true, run: describeKey},
-	"ListKeys":             {run: listKeys},
+	"DescribeKey":          {safe: true, key: "KeyId", aliases: true, run: describeKey},
+	"ListKeys":             {safe: true, run: listKeys},
 	"UpdateKeyDescription": {key: "KeyId", path: "keys", sends: []string{"Description"}},
 	"EnableKey":            {key: "KeyId"},
 	"DisableKey":           {key: "KeyId"},
@@ -104,20 +106,20 @@ var operationTable = map[string]*operation{
 		{"KeyId", keyARN}, {"DeletionDate", inMillis}, {"KeyState", asIs}, {"PendingWindowInDays", asInteger},
 	}},
 	"CancelKeyDeletion": {key: "KeyId", answers: onlyKeyARN},
-	"GetKeyLastUsage":   {key: "KeyId", run: getKeyLastUsage},
+	"GetKeyLastUsage":   {safe: true, key: "KeyId", run: getKeyLastUsage},
 
 	"CreateAlias": {check: checkAlias, run: createAlias},
 	"UpdateAlias": {check: checkAlias, run: updateAlias},
 	"DeleteAlias": {check: checkAlias, run: deleteAlias},
-	"ListAliases": {run: listAliases},
+	"ListAliases": {safe: true, run: listAliases},
 
 	"TagResource":      {key: "KeyId", check: checkTags, sends: []string{"Tags"}},
 	"UntagResource":    {key: "KeyId", sends: []string{"TagKeys"}},
-	"ListResourceTags": {key: "KeyId", run: listResourceTags},
+	"ListResourceTags": {safe: true, key: "KeyId", run: listResourceTags},
 
-	"GetKeyPolicy":    {key: "KeyId", run: getKeyPolicy},
+	"GetKeyPolicy":    {safe: true, key: "KeyId", run: getKeyPolicy},
 	"PutKeyPolicy":    {key: "KeyId", run: putKeyPolicy},
-	"ListKeyPolicies": {key: "KeyId", run: listKeyPolicies},
+	"ListKeyPolicies": {safe: true, key: "KeyId", run: listKeyPolicies},
 
 	"GetParametersForImport": {key: "KeyId", sends: []string{"WrappingAlgorithm", "WrappingKeySpec"}, answers: []output{
 		{"KeyId", keyARN}, {"ImportToken", asIs}, {"PublicKey", asIs}, {"ParametersValidTo", inMillis},
@@ -133,21 +135,21 @@ var operationTable = map[string]*operation{
 		sends:   []string{"GranteePrincipal", "RetiringPrincipal", "Operations", "GrantTokens", "Name", "DryRun"},
 		answers: []output{{"GrantToken", asIs}, {"GrantId", asIs}},
 	},
-	"ListGrants":          {key: "KeyId", check: checkListGrants, run: listGrants},
-	"ListRetirableGrants": {run: listRetirableGrants},
+	"ListGrants":          {safe: true, key: "KeyId", check: checkListGrants, run: listGrants},
+	"ListRetirableGrants": {safe: true, run: listRetirableGrants},
 	"RevokeGrant":         {key: "KeyId", sends: []string{"GrantId", "DryRun"}},
 	"RetireGrant":         {run: retireGrant},
 
-	"GenerateMac": {key: "KeyId", aliases: true, run: generateMac},
-	"VerifyMac":   {key: "KeyId", aliases: true, run: verifyMac},
+	"GenerateMac": {safe: true, key: "KeyId", aliases: true, run: generateMac},
+	"VerifyMac":   {safe: true, key: "KeyId", aliases: true, run: verifyMac},
 
-	"GenerateRandom": {check: checkGenerateRandom, run: generateRandom},
+	"GenerateRandom": {safe: true, check: checkGenerateRandom, run: generateRandom},
 
-	"GetKeyRotationStatus": {key: "KeyId", answers: []output{{"KeyRotationEnabled", asIs}, {"KeyId", keyARN}}},
+	"GetKeyRotationStatus": {safe: true, key: "KeyId", answers: []output{{"KeyRotationEnabled", asIs}, {"KeyId", keyARN}}},
 	"EnableKeyRotation":    {key: "KeyId"},
 	"DisableKeyRotation":   {key: "KeyId"},
 	"RotateKeyOnDemand":    {key: "KeyId", answers: onlyKeyARN},
-	"ListKeyRotations":     {key: "KeyId", run: listKeyRotations},
+	"ListKeyRotations":     {safe: true, key: "KeyId", run: listKeyRotations},
 	"ReplicateKey":         {key: "KeyId"},
 	"UpdatePrimaryRegion":  {key: "KeyId"},
 
@@ -189,6 +191,7 @@ func init() {
 
 // invoke runs an operation: model, rules, key, request.
 func (c *call) invoke(op *operation, in input) (answer, error) {
+	c.safe = op.safe || in.flag("DryRun")
 	if err := kms.Validate(c.operation, in); err != nil {
 		return nil, err
 	}

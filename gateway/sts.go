@@ -281,7 +281,7 @@ func (g *Gateway) callerIdentity(r *http.Request, body []byte, o *outcome) error
 	if err != nil {
 		return err
 	}
-	c := &call{gateway: g, ctx: r.Context(), operation: getCallerIdentity, caller: who, trace: &o.trace}
+	c := &call{gateway: g, ctx: r.Context(), operation: getCallerIdentity, caller: who, safe: true, trace: &o.trace}
 	entity, err := c.entity()
 	if err != nil {
 		return c.exception(err)

@@ -23,6 +23,8 @@ type trace struct {
 	vaultID string
 	// keyID is the key that did the work, where Vault says so.
 	keyID string
+	// repeated says that a request to Vault was made twice.
+	repeated bool
 	// vault is how long the call waited for Vault: for its own requests, and for
 	// the request before the one that it shares.
 	vault time.Duration

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-kms-hmac/gateway"
 	"vault-plugin-secrets-kms-hmac/gateway/session"
 )
 
@@ -78,6 +80,21 @@ func TestTroubleshooting(t *testing.T) {
 			return send(t, http.MethodGet, "/credentials/payments", "", map[string]string{"Authorization": "something else"})
 		},
 		"AccessDeniedException": func(t *testing.T) string { return failure(t, i.static(good)) },
+		"KMSInternalException": func(t *testing.T) string {
+			nobody := &endpoint{url: serve(t, "http://127.0.0.1:1")}
+			return failure(t, nobody.client("", "t"))
+		},
+		"DependencyTimeoutException": func(t *testing.T) string {
+			hung := make(chan struct{})
+			vault := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hung }))
+			t.Cleanup(vault.Close)
+			t.Cleanup(func() { close(hung) })
+			client, err := gateway.NewVault(vault.URL, "", 50*time.Millisecond)
+			require.NoError(t, err)
+			server := httptest.NewServer(handler(t, client, "kms"))
+			t.Cleanup(server.Close)
+			return failure(t, (&endpoint{url: server.URL}).client("", "t"))
+		},
 		"MissingAuthenticationTokenException": func(t *testing.T) string {
 			return send(t, http.MethodPost, "/", key, map[string]string{"X-Amz-Target": describe})
 		},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,7 +26,17 @@ const (
 	// idleConnections is how many connections to Vault are kept open: as many
 	// as callers can be served at once without opening new ones all the time.
 	idleConnections = 512
+	// connectTimeout bounds how long a node that is not there can take of a
+	// request: where Vault's name has several addresses, all are tried in it.
+	connectTimeout = 6 * time.Second
+	// pingAfter is for how long an HTTP/2 connection may be silent until it is
+	// asked whether there is somebody, and pingTimeout for how long it may be
+	// silent then. All requests share one, and none ends it by giving up.
+	pingAfter, pingTimeout = 5 * time.Second, 3 * time.Second
 )
+
+// keepAlive finds idle connections to nobody in half a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
 // Vault is a client of a Vault server. It is plain net/http because a MAC's
 // round trip is a hot path; addresses, TLS and proxies are configured by
@@ -61,6 +72,10 @@ func NewVault(address, namespace string, timeout time.Duration) (*Vault, error) 
 	if !ok {
 		return nil, errors.New("vault's api package configures another transport than net/http's")
 	}
+	if !strings.HasPrefix(config.Address, "unix:") {
+		transport.DialContext = (&net.Dialer{Timeout: connectTimeout, KeepAliveConfig: keepAlive}).DialContext
+	}
+	transport.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
 	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = idleConnections, idleConnections
 	transport.DisableCompression = true
 	u.Path = strings.TrimRight(u.Path, "/") + "/v1/"
@@ -98,14 +113,20 @@ func (v *Vault) Address() string {
 // Namespace returns the namespace that requests go to, "" for the root.
 func (v *Vault) Namespace() string { return v.namespace }
 
+// Failures of requests that would fail again.
+var (
+	errRedirect = errors.New("vault redirects")
+	errTooLong  = errors.New("the answer of Vault is too long")
+)
+
 // checkRedirect follows a standby's redirection to the active node, and never
 // takes a token from TLS to plain text.
 func checkRedirect(request *http.Request, via []*http.Request) error {
 	if len(via) > 2 {
-		return errors.New("vault redirects in circles")
+		return fmt.Errorf("%w in circles", errRedirect)
 	}
 	if via[0].URL.Scheme == "https" && request.URL.Scheme != "https" {
-		return errors.New("vault redirects from https to http")
+		return fmt.Errorf("%w from https to http", errRedirect)
 	}
 	return nil
 }
@@ -154,19 +175,42 @@ func (v *Vault) do(ctx context.Context, r vaultRequest) ([]byte, error) {
 	return body, nil
 }
 
-// roundTrip makes a request. What follows redirections, which a standby may
-// answer, is net/http's client; since it prepares for them by copying all
-// headers, which a MAC need not wait for, it is asked only where there is one.
+// roundTrip makes a request. It is net/http's client but for the redirections,
+// for which the client prepares by copying all headers, which a MAC need not
+// wait for.
 func (v *Vault) roundTrip(ctx context.Context, r vaultRequest) (*http.Response, error) {
 	if v.http.Transport == nil || v.address.User != nil {
 		return v.http.Do(v.request(ctx, r))
 	}
 	response, err := v.http.Transport.RoundTrip(v.request(ctx, r))
-	if err != nil || response.StatusCode/100 != 3 {
+	if err != nil || response.StatusCode != http.StatusTemporaryRedirect {
 		return response, err
 	}
-	response.Body.Close()
-	return v.http.Do(v.request(ctx, r))
+	return v.follow(ctx, r, response)
+}
+
+// follow makes a request where an answer redirects it to.
+func (v *Vault) follow(ctx context.Context, r vaultRequest, response *http.Response) (*http.Response, error) {
+	first := v.request(ctx, r)
+	via := []*http.Request{first}
+	response.Request = first // or a location could not be relative
+	for response.StatusCode == http.StatusTemporaryRedirect {
+		response.Body.Close()
+		location, err := response.Location()
+		if err != nil {
+			return nil, fmt.Errorf("%w nowhere", errRedirect)
+		}
+		next := v.request(ctx, r)
+		next.URL, next.Host = location, location.Host
+		if err := checkRedirect(next, via); err != nil {
+			return nil, err
+		}
+		via = append(via, next)
+		if response, err = v.http.Transport.RoundTrip(next); err != nil {
+			return nil, err
+		}
+	}
+	return response, nil
 }
 
 func (v *Vault) request(ctx context.Context, r vaultRequest) *http.Request {
@@ -209,7 +253,7 @@ func (v *Vault) request(ctx context.Context, r vaultRequest) *http.Request {
 // readAll reads the body of an answer.
 func readAll(response *http.Response) ([]byte, error) {
 	if response.ContentLength > maxAnswer {
-		return nil, errors.New("the answer of Vault is too long")
+		return nil, errTooLong
 	}
 	if response.ContentLength >= 0 {
 		body := make([]byte, response.ContentLength)
@@ -218,7 +262,7 @@ func readAll(response *http.Response) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if len(body) > maxAnswer {
-		return nil, errors.New("the answer of Vault is too long")
+		return nil, errTooLong
 	}
 	return body, err
 }
@@ -235,11 +279,12 @@ func newVaultError(status int, body []byte) *vaultError {
 			AliasName string `json:"alias_name"`
 		} `json:"data"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
+	err := json.Unmarshal(body, &answer)
+	if err != nil {
 		answer.Errors = []string{"not an answer of Vault"}
 	}
 	return &vaultError{
-		status: status, texts: answer.Errors,
+		status: status, texts: answer.Errors, foreign: err != nil,
 		kind: answer.Data.Type, message: answer.Data.Message,
 		keyID: answer.Data.KeyID, aliasName: answer.Data.AliasName,
 	}

@@ -26,7 +26,7 @@ type options struct {
 	maxBody, maxConcurrency int64
 	maxHeader               int
 	connections             gateway.ConnectionLimits
-	timeout                 time.Duration
+	timeout, retryWait      time.Duration
 	readTimeout             time.Duration
 	idleTimeout             time.Duration
 	shutdownDelay           time.Duration
@@ -95,6 +95,7 @@ func (o *options) registerLimits(f *flag.FlagSet) {
 	f.IntVar(&o.connections.Total, "max-connections", 8192, "most `connections` at once; further ones are closed, 0 is no limit")
 	f.IntVar(&o.connections.PerAddress, "max-connections-per-address", 1024, "most `connections` at once of one client's address; 0 is no limit, for behind a load balancer")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Second, "most `time` for a request to Vault")
+	f.DurationVar(&o.retryWait, "retry-wait", 10*time.Second, "most `time` to wait for a Vault that cannot serve, to ask once more what changes nothing; 0 never asks twice")
 	f.DurationVar(&o.readTimeout, "read-timeout", 10*time.Second, "most `time` a client may take to send a request")
 	f.DurationVar(&o.idleTimeout, "idle-timeout", 2*time.Minute, "most `time` a connection is kept without a request")
 }
@@ -132,6 +133,7 @@ func (o *options) gateway(vault *gateway.Vault, who callers, log *slog.Logger, r
 		RequireToken:   o.requireToken,
 		MaxBody:        o.maxBody,
 		MaxConcurrency: o.maxConcurrency,
+		RetryWait:      o.retryWait,
 		Log:            log,
 		Registerer:     registry,
 		SignedOnly:     o.login.signedOnly,
