@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -117,10 +118,15 @@ func isReadOnly(err error) bool {
 	return errors.Is(err, logical.ErrReadOnly) || strings.Contains(err.Error(), logical.ErrReadOnly.Error())
 }
 
+// maxDoubts is how many storage keys are known to be in doubt. Storage that fails
+// for long leaves more: then all are.
+const maxDoubts = 4096
+
 // doubts are the storage keys of writes whose end is unknown.
 type doubts struct {
 	mu    sync.RWMutex
 	until map[string]time.Time
+	all   time.Time // until when there is doubt about every storage key
 }
 
 func (d *doubts) raise(storageKey string, now time.Time) {
@@ -129,10 +135,12 @@ func (d *doubts) raise(storageKey string, now time.Time) {
 	if d.until == nil {
 		d.until = map[string]time.Time{}
 	}
-	for name, until := range d.until {
-		if !now.Before(until) {
-			delete(d.until, name)
-		}
+	if len(d.until) >= maxDoubts {
+		maps.DeleteFunc(d.until, func(_ string, until time.Time) bool { return !now.Before(until) })
+	}
+	if len(d.until) >= maxDoubts {
+		d.all = now.Add(doubtFor)
+		clear(d.until)
 	}
 	d.until[storageKey] = now.Add(doubtFor)
 }
@@ -155,13 +163,16 @@ func (d *doubts) settle(storageKey string) {
 func (d *doubts) about(storageKey string, now time.Time) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return now.Before(d.until[storageKey])
+	return now.Before(d.all) || now.Before(d.until[storageKey])
 }
 
 // below reports whether there is doubt about a storage key below a prefix.
 func (d *doubts) below(prefix string, now time.Time) bool {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
+	if now.Before(d.all) {
+		return true
+	}
 	for name, until := range d.until {
 		if strings.HasPrefix(name, prefix) && now.Before(until) {
 			return true

@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -338,4 +339,26 @@ func TestCloseDoesNotWaitForStorage(t *testing.T) {
 		close(s.release)
 		<-s.committed
 	})
+}
+
+// Storage that fails for long leaves any number of writes in doubt, and who sends
+// them chooses their names.
+func TestDoubtsAreBounded(t *testing.T) {
+	var d doubts
+	now := fixtureNow
+	for i := range 3 * maxDoubts {
+		d.raise(fmt.Sprintf("key/%d", i), now)
+		require.LessOrEqual(t, len(d.until), maxDoubts)
+	}
+	require.True(t, d.about("key/0", now))
+	require.True(t, d.below("grant/", now), "of more than can be known, everything is in doubt")
+	d.settle("key/0")
+	require.True(t, d.about("key/0", now))
+	now = now.Add(doubtFor)
+	require.False(t, d.about("key/0", now))
+	require.False(t, d.below("key/", now))
+
+	d.raise("key/x", now)
+	require.False(t, d.about("key/y", now), "what is over is forgotten")
+	require.True(t, d.about("key/x", now))
 }
