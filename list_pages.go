@@ -27,12 +27,16 @@ func pageFields() map[string]*framework.FieldSchema {
 	}
 }
 
-// page cuts the page that a request asks for out of sorted names. next is what
-// to pass as after for the page that follows, "" on the last.
-func page(d *framework.FieldData, names []string) (cut []string, next string, err error) {
+// page cuts the page that a request asks for out of sorted names, of at most so
+// many, 0 being all. next is what to pass as after for the page that follows, ""
+// on the last.
+func page(d *framework.FieldData, names []string, most int) (cut []string, next string, err error) {
 	limit := d.Get("limit").(int)
 	if limit < 0 {
 		return nil, "", kms.Validationf("limit must not be negative")
+	}
+	if most > 0 && (limit == 0 || limit > most) {
+		limit = most
 	}
 	if after := d.Get("after").(string); after != "" {
 		i, found := slices.BinarySearch(names, after)

@@ -128,7 +128,7 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	names, next, err := page(d, names)
+	names, next, err := page(d, names, 0)
 	if err != nil {
 		return nil, err
 	}

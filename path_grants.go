@@ -26,7 +26,7 @@ func (b *backend) pathGrants() []*framework.Path {
 			Summary:   "Let a Vault entity use a key (CreateGrant).",
 			Responses: responds(200, "OK", createdGrantSchema()),
 		}, createGrantHelp),
-		keyRead("list-grants", "list", "grants", merge(pageFields(), map[string]*framework.FieldSchema{
+		keyRead("list-grants", "list", "grants", merge(grantPageFields(), map[string]*framework.FieldSchema{
 			"grant_id":          {Type: framework.TypeString, Query: true, Description: "Only this grant."},
 			"grantee_principal": {Type: framework.TypeString, Query: true, Description: "Only grants to this entity or group."},
 		}), &framework.PathOperation{
@@ -34,14 +34,14 @@ func (b *backend) pathGrants() []*framework.Path {
 			Summary:   "List the grants of a key (ListGrants).",
 			Responses: responds(200, "OK", grantsSchema()),
 		}, listGrantsHelp),
-		operationPath(`list-retirable-grants$`, "list", "retirable-grants", merge(pageFields(), map[string]*framework.FieldSchema{
+		operationPath(`list-retirable-grants$`, "list", "retirable-grants", merge(grantPageFields(), map[string]*framework.FieldSchema{
 			"retiring_principal": {Type: framework.TypeString, Query: true, Required: true, Description: "The id of the caller's own Vault entity."},
 		}), logical.ReadOperation, &framework.PathOperation{
 			Callback:  b.pathListRetirableGrants,
 			Summary:   "List the grants that the caller may retire (ListRetirableGrants).",
 			Responses: responds(200, "OK", grantsSchema()),
 		}, listGrantsHelp),
-		operationPath(`list-retirable-grants/(?P<retiring_principal>.+)`, "list", "retirable-grants-of-principal", merge(pageFields(), map[string]*framework.FieldSchema{
+		operationPath(`list-retirable-grants/(?P<retiring_principal>.+)`, "list", "retirable-grants-of-principal", merge(grantPageFields(), map[string]*framework.FieldSchema{
 			"retiring_principal": {Type: framework.TypeString, Description: "The id of any Vault entity."},
 		}), logical.ReadOperation, &framework.PathOperation{
 			Callback:  b.pathListRetirableGrantsOf,
@@ -338,9 +338,23 @@ func (b *backend) pathListRetirableGrantsOf(ctx context.Context, req *logical.Re
 	return grantPage(ctx, d, grants)
 }
 
+// maxGrantPage is how many grants one page has at most: each is read, and a key
+// can have 50,000.
+const maxGrantPage = 1000
+
+// grantPageFields are pageFields for lists of grants.
+func grantPageFields() map[string]*framework.FieldSchema {
+	return merge(pageFields(), map[string]*framework.FieldSchema{
+		"limit": {
+			Type: framework.TypeInt, Query: true,
+			Description: fmt.Sprintf("List at most so many grants, %d unless set and at most.", maxGrantPage),
+		},
+	})
+}
+
 // grantPage answers one page of grants, reading only those.
 func grantPage(ctx context.Context, d *framework.FieldData, list keystore.GrantList) (*logical.Response, error) {
-	ids, next, err := page(d, list.IDs)
+	ids, next, err := page(d, list.IDs, maxGrantPage)
 	if err != nil {
 		return nil, err
 	}

@@ -541,3 +541,23 @@ func TestGrantsToGroups(t *testing.T) {
 		require.Equal(t, []string{"key/a", "key/b"}, storageKeys(t, m, ""), "no hint is left")
 	})
 }
+
+// A list reads each grant that it answers, so it answers a page even if nobody
+// asks for one.
+func TestListGrantsIsPaged(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "a")
+	for i := range maxGrantPage + 1 {
+		value := fmt.Appendf(nil, `{"id":"%064x","key_id":"a","grantee_principal":"e","operations":["GenerateMac"]}`, i)
+		require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: grantsOf("a") + fmt.Sprintf("%064x", i), Value: value}))
+	}
+	for _, limit := range []int{0, maxGrantPage + 1, 1 << 30} {
+		data := do(t, m, logical.ReadOperation, "list-grants/a", fields{"limit": limit})
+		require.Len(t, data["grants"], maxGrantPage)
+		require.Equal(t, true, data["truncated"])
+		data = do(t, m, logical.ReadOperation, "list-grants/a", fields{"limit": limit, "after": data["next_after"]})
+		require.Len(t, data["grants"], 1)
+		require.Equal(t, false, data["truncated"])
+	}
+}

@@ -143,7 +143,7 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	names, next, err := page(d, names)
+	names, next, err := page(d, names, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -31,6 +31,17 @@ type Grant struct {
 	CreationDate      time.Time `json:"creation_date"`
 }
 
+const (
+	// MaxGrantsPerGrantee is how many grants of a key may name the same grantee,
+	// or any groups: who looks for a grant of the grantee reads all of them. KMS
+	// has its limit on all grants of a key only.
+	MaxGrantsPerGrantee = 1000
+
+	// purgedGrants is how many grants of a key that is gone are deleted before
+	// others get a turn with its lock.
+	purgedGrants = 100
+)
+
 // grantRecord is the stored record of a grant.
 type grantRecord struct {
 	Grant
@@ -112,25 +123,30 @@ func (w *write) removeGrant(g *grantRecord) error {
 	return w.remove(retireeIndex(g.RetiringPrincipal) + g.ID)
 }
 
-// purgeGrants deletes all grants of a key that is gone, and any hints.
-func (w *write) purgeGrants(keyID string) error {
+// purgeGrants deletes grants of a key that is gone, with their hints: done says
+// whether these were all.
+func (w *write) purgeGrants(keyID string) (done bool, err error) {
 	ids, err := list(w.ctx, w.s, grantsOf(keyID))
 	if err != nil {
-		return err
+		return false, err
 	}
+	removed := 0
 	for _, id := range ids {
 		g, err := loadGrant(w.ctx, w.s, keyID, id)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if g == nil {
 			continue
 		}
+		if removed++; removed > purgedGrants {
+			return false, nil
+		}
 		if err := w.removeGrant(g); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // FindGrant returns a grant that lets the principal do all the operations with
@@ -254,24 +270,6 @@ func (st *Store) mayCacheGrants(keyID, principal string) bool {
 	return !st.cachingDisabled() && !st.doubts.below(grantsOf(keyID), now) && !st.doubts.below(granteeIndex(keyID, principal), now)
 }
 
-// findGrant returns the first grant that is wanted among those of a grantee.
-func findGrant(ctx context.Context, s logical.Storage, keyID, principal string, wanted func(*grantRecord) bool) (*grantRecord, error) {
-	ids, err := list(ctx, s, granteeIndex(keyID, principal))
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		g, err := loadGrant(ctx, s, keyID, id)
-		if err != nil {
-			return nil, err
-		}
-		if g != nil && wanted(g) {
-			return g, nil
-		}
-	}
-	return nil, nil
-}
-
 func (st *Store) newGrantToken(g *grantRecord) (string, error) {
 	nonce := make([]byte, 16)
 	if _, err := io.ReadFull(st.random(), nonce); err != nil {
@@ -353,11 +351,9 @@ func (st *Store) storeGrant(ctx context.Context, s logical.Storage, wanted Grant
 	if err != nil {
 		return nil, err
 	}
-	if wanted.Name != "" {
-		existing, err := sameGrant(ctx, s, &wanted)
-		if err != nil || existing != nil && !dryRun {
-			return existing, err
-		}
+	existing, err := grantsToGrantee(ctx, s, &wanted)
+	if err != nil || existing != nil && !dryRun {
+		return existing, err
 	}
 	if len(ids) >= kms.MaxGrantsPerKey {
 		return nil, kms.LimitExceeded("Grants per key quota for this account in this region is %d, current usage is %d.", kms.MaxGrantsPerKey, len(ids))
@@ -377,9 +373,40 @@ func (st *Store) storeGrant(ctx context.Context, s logical.Storage, wanted Grant
 	return g, err
 }
 
-// sameGrant finds the stored grant that equals the wanted one.
-func sameGrant(ctx context.Context, s logical.Storage, wanted *Grant) (*grantRecord, error) {
-	return findGrant(ctx, s, wanted.KeyID, wanted.GranteePrincipal, func(g *grantRecord) bool { return g.sameAs(wanted) })
+// grantsToGrantee finds the stored grant that equals the wanted one, and refuses
+// a further grant where the grantee has too many.
+func grantsToGrantee(ctx context.Context, s logical.Storage, wanted *Grant) (*grantRecord, error) {
+	for i, grantee := range wanted.grantees() {
+		ids, err := list(ctx, s, granteeIndex(wanted.KeyID, grantee))
+		if err != nil {
+			return nil, err
+		}
+		if wanted.Name != "" && i == 0 {
+			existing, err := sameGrant(ctx, s, wanted, ids)
+			if err != nil || existing != nil {
+				return existing, err
+			}
+		}
+		if len(ids) >= MaxGrantsPerGrantee {
+			return nil, kms.LimitExceeded("At most %d grants of a key can name the same grantee, or groups: current usage is %d.", MaxGrantsPerGrantee, len(ids))
+		}
+	}
+	return nil, nil
+}
+
+// sameGrant finds the grant among those of the grantee that equals the wanted
+// one.
+func sameGrant(ctx context.Context, s logical.Storage, wanted *Grant, ids []string) (*grantRecord, error) {
+	for _, id := range ids {
+		g, err := loadGrant(ctx, s, wanted.KeyID, id)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil && g.sameAs(wanted) {
+			return g, nil
+		}
+	}
+	return nil, nil
 }
 
 // GrantList are grants by their ids, sorted, to be read one by one.

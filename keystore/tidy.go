@@ -75,7 +75,8 @@ func (st *Store) purgeIfGone(ctx context.Context, s logical.Storage, id string) 
 }
 
 // purgeLocked purges the key if no alias points at it but those named, whose
-// locks it takes. Otherwise it returns the aliases to name.
+// locks it takes, and if it has not too many grants for one time. Otherwise it
+// returns the aliases to name the next time.
 func (st *Store) purgeLocked(ctx context.Context, s logical.Storage, id string, named []string) (done bool, aliases []string, err error) {
 	storageKeys := []string{keyPrefix + id}
 	for _, name := range named {
@@ -105,8 +106,8 @@ func (st *Store) purgeLocked(ctx context.Context, s logical.Storage, id string, 
 			return true, nil, err
 		}
 	}
-	if err := w.purgeGrants(id); err != nil {
-		return true, nil, err
+	if done, err := w.purgeGrants(id); err != nil || !done {
+		return err != nil, names, err
 	}
 	if err := w.forgetUsage(id); err != nil {
 		return true, nil, err
