@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os/exec"
 	"testing"
+
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
 // messagesPerSpec is how many random messages each spec is tried with.
@@ -16,6 +18,7 @@ const messagesPerSpec = 1000
 // those of implementations that have nothing to do with the engine.
 func TestAgreement(t *testing.T) {
 	t.Parallel()
+	testvault.NeedCommands(t, "openssl")
 	m := newMount(t)
 	for _, s := range specs {
 		t.Run(s.name, func(t *testing.T) {
@@ -169,6 +172,7 @@ func (s spec) legalEqual(key []byte) []byte {
 // that it is hashed first.
 func TestImportedLengths(t *testing.T) {
 	t.Parallel()
+	testvault.NeedCommands(t, "openssl")
 	m := newMount(t)
 	for _, s := range specs {
 		for _, length := range []int{s.bytes, 65, 127, 128} {

@@ -227,6 +227,7 @@ func auditQueries(t *testing.T) (queries []string) {
 // file of known content.
 func TestAuditDocumentation(t *testing.T) {
 	t.Parallel()
+	testvault.NeedCommands(t, "jq")
 	v := newAuditedVault(t)
 	for _, block := range documented(t, "operations.md") {
 		if strings.Contains(block, "audit-non-hmac") {

@@ -70,9 +70,7 @@ func shell(t *testing.T, server *testvault.Server, dir, script string) string {
 // algorithms and all wrapping keys.
 func TestImportDocumentation(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		t.Fatal("docs/import.md needs the openssl command")
-	}
+	testvault.NeedCommands(t, "openssl")
 	m := documentedMount(t)
 	script := strings.Join(documented(t, "import.md"), "\n")
 	run := func(t *testing.T, script string) string {

@@ -95,9 +95,7 @@ func writeCertificates(t *testing.T, dir string, server *testvault.Server) {
 // itself, and both kinds of sealing keys.
 func TestLoginDocumentation(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Fatal("docs/login.md needs the curl command")
-	}
+	testvault.NeedCommands(t, "curl", "openssl")
 	server := loginServer(t, "jwt", "kubernetes")
 	dir, bin := t.TempDir(), t.TempDir()
 	writeToken(t, dir, "payments-service")
@@ -171,6 +169,7 @@ func read(t *testing.T, path string, into any) {
 // are revoked under it: it renews them, and logs in again.
 func TestSidecarKeepsItsIdentity(t *testing.T) {
 	t.Parallel()
+	testvault.NeedCommands(t, "curl")
 	server := loginServer(t)
 	dir := t.TempDir()
 	sys(t, server, "POST", "sys/auth/approle", body{"type": "approle"})

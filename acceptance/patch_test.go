@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
 // TestPatch sends MACs as PATCH, which Vault passes to the plugin in one round
@@ -76,6 +78,7 @@ func TestPatch(t *testing.T) {
 // TestPatchOnTheCommandLine is what docs/api.md shows.
 func TestPatchOnTheCommandLine(t *testing.T) {
 	t.Parallel()
+	testvault.NeedCommands(t, "curl")
 	m := newMount(t)
 	m.newKey(t, "payments/tokens", hmac256)
 	output := shell(t, m.server, t.TempDir(), `

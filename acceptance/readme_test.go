@@ -15,6 +15,7 @@ import (
 // the output that it shows. With the profile that it shows, an SDK gets its MAC.
 func TestReadme(t *testing.T) {
 	t.Parallel()
+	testvault.NeedCommands(t, "curl")
 	text, err := os.ReadFile("../README.md")
 	must(t, err)
 	_, page, found := strings.Cut(string(text), "## Use it\n")

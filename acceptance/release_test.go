@@ -24,6 +24,7 @@ func TestRelease(t *testing.T) {
 		t.Skip("builds the programs several times; run without -short")
 	}
 	t.Parallel()
+	testvault.NeedCommands(t, "ssh-keygen")
 	dirs := []string{filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "another", "folder")}
 	var sums []string
 	for _, dir := range dirs {

@@ -26,6 +26,7 @@ var fencedBlock = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
 // TestTestingDocumentation runs the blocks of docs/testing.md, one after the
 // other: those for clients that are not installed are left out, and said so.
 func TestTestingDocumentation(t *testing.T) {
+	testvault.NeedCommands(t, "curl")
 	program, err := testvault.Build(t.Context(), testvault.GatewayPackage)
 	require.NoError(t, err)
 	text, err := os.ReadFile("../../docs/testing.md")
@@ -78,6 +79,7 @@ func TestTestingDocumentation(t *testing.T) {
 
 // TestDemo runs what README shows first.
 func TestDemo(t *testing.T) {
+	testvault.NeedCommands(t, "curl")
 	output, err := exec.CommandContext(t.Context(), "../../scripts/demo.sh").CombinedOutput()
 	require.NoError(t, err, "%s", output)
 }

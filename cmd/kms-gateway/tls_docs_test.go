@@ -24,6 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/stretchr/testify/require"
+
+	"vault-plugin-secrets-kms-hmac/internal/testvault"
 )
 
 // authority makes certificates.
@@ -79,6 +81,7 @@ func tlsSection(t *testing.T) string {
 // authorities, client certificates and probes, against an endpoint that asks for
 // a client certificate and one that does not.
 func TestTLSDocumentation(t *testing.T) {
+	testvault.NeedCommands(t, "curl")
 	dir := t.TempDir()
 	t.Chdir(dir)
 	ca := newAuthority(t, dir)

@@ -1,6 +1,7 @@
 package testvault
 
 import (
+	"os/exec"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -72,6 +73,16 @@ func (s *Server) TokenFor(tb testing.TB, policy, hcl string) string {
 		tb.Fatal(err)
 	}
 	return token
+}
+
+// NeedCommands skips a test where a command that it runs is not installed.
+func NeedCommands(tb testing.TB, names ...string) {
+	tb.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			tb.Skipf("%s is not installed", name)
+		}
+	}
 }
 
 func skipIfShort(tb testing.TB) {
