@@ -98,10 +98,10 @@ CHAOS ?= -length 5m
 chaos: vault ## Break a cluster of three while clients use it, into docs/reliability.md.
 	$(GO) run ./chaos -write docs $(CHAOS)
 
-SOAK ?= 1h
+SOAK ?= -length 1h -clients 3 -pause 30ms
 .PHONY: soak
-soak: vault ## Load without faults for SOAK (1h): does anything grow? Into docs/soak.svg.
-	$(GO) run ./chaos -soak -length $(SOAK) -write docs
+soak: vault ## Load without faults, an hour by default: does anything grow? Into docs/soak.svg.
+	$(GO) run ./chaos -soak -write docs $(SOAK)
 
 .PHONY: mutants
 mutants: vault ## Show that make chaos finds what is wrong with each of chaos/mutants.

@@ -43,6 +43,8 @@ type chaos struct {
 	inflicts []inflicted
 	leftOut  string   // faults that cannot be had here, and why
 	odd      []string // faults that did not go as planned
+
+	goroutines string // of a soak: file with the number of the plugin's
 }
 
 // inflicted is a fault that happened.

@@ -31,7 +31,7 @@ type sample struct {
 
 // curves are what is sampled, and in which unit.
 var curves = []struct{ name, unit string }{
-	{"plugin memory", "MiB"}, {"plugin descriptors", ""}, {"plugin threads", ""},
+	{"plugin memory", "MiB"}, {"plugin descriptors", ""}, {"plugin goroutines", ""},
 	{"endpoint memory", "MiB"}, {"endpoint descriptors", ""}, {"endpoint goroutines", ""},
 	{"Vault memory", "MiB"}, {"Vault descriptors", ""}, {"Vault goroutines", ""},
 }
@@ -41,7 +41,18 @@ var curves = []struct{ name, unit string }{
 func soak(ctx context.Context, o options, dir string) error {
 	c := &chaos{options: o, h: newHistory(), tally: newTally(o.clients), shared: newKnowledge()}
 	c.h.forgetful = true
-	cluster, err := testvault.StartCluster(ctx, testvault.Config{Plugins: []testvault.Plugin{o.plugin}}, 1)
+	scratch, err := os.MkdirTemp("", "soak-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	c.goroutines = filepath.Join(scratch, "goroutines")
+	program, err := testvault.Build(ctx, "./chaos/soakplugin")
+	if err != nil {
+		return err
+	}
+	plugin := testvault.Plugin{Name: testvault.EngineName, Version: o.plugin.Version, Path: program, Env: []string{"SOAK_GOROUTINES=" + c.goroutines}}
+	cluster, err := testvault.StartCluster(ctx, testvault.Config{Plugins: []testvault.Plugin{plugin}}, 1)
 	if err != nil {
 		return err
 	}
@@ -94,8 +105,8 @@ func soak(ctx context.Context, o options, dir string) error {
 	}
 	stopped.Store(true)
 	wg.Wait()
-	summary := fmt.Sprintf("%s, %d clients of Vault with %d operations, 2 of the endpoint with %d calls (%d failed)",
-		o.length, o.clients, c.tally.begun, calls.Load(), failed.Load())
+	summary := fmt.Sprintf("%s, %d clients of Vault with %d operations (%d unanswered), 2 of the endpoint with %d calls (%d failed), a pause of %s after each",
+		time.Since(began).Round(time.Second), o.clients, c.tally.begun, c.tally.open+c.tally.unsent, calls.Load(), failed.Load(), o.pause)
 	fmt.Fprintln(o.out, "soak:", summary)
 	table, grew := judge(samples)
 	fmt.Fprint(o.out, table)
@@ -122,7 +133,7 @@ func (c *chaos) sample(ctx context.Context, e *endpoint) (sample, error) {
 	}
 	s := sample{values: map[string]float64{}}
 	for name, pid := range map[string]int{"plugin": plugins[0], "endpoint": e.process.Pid(), "Vault": vault.Pid()} {
-		memory, threads, err := processStatus(pid)
+		memory, err := residentMemory(pid)
 		if err != nil {
 			return s, err
 		}
@@ -130,7 +141,14 @@ func (c *chaos) sample(ctx context.Context, e *endpoint) (sample, error) {
 		if err != nil {
 			return s, err
 		}
-		s.values[name+" memory"], s.values[name+" descriptors"], s.values[name+" threads"] = memory, float64(len(descriptors)), threads
+		s.values[name+" memory"], s.values[name+" descriptors"] = memory, float64(len(descriptors))
+	}
+	told, err := os.ReadFile(c.goroutines)
+	if err != nil {
+		return s, err
+	}
+	if s.values["plugin goroutines"], err = strconv.ParseFloat(string(told), 64); err != nil {
+		return s, err
 	}
 	if s.values["endpoint goroutines"], err = e.goroutines(ctx); err != nil {
 		return s, err
@@ -139,27 +157,19 @@ func (c *chaos) sample(ctx context.Context, e *endpoint) (sample, error) {
 	return s, err
 }
 
-// processStatus returns the resident memory of a process in MiB, and its
-// threads.
-func processStatus(pid int) (memory, threads float64, err error) {
+// residentMemory returns the memory of a process in MiB.
+func residentMemory(pid int) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for line := range bytes.Lines(status) {
-		fields := strings.Fields(string(line))
-		if len(fields) < 2 {
-			continue
-		}
-		value, _ := strconv.ParseFloat(fields[1], 64)
-		switch fields[0] {
-		case "VmRSS:":
-			memory = value / 1024
-		case "Threads:":
-			threads = value
+		if fields := strings.Fields(string(line)); len(fields) > 1 && fields[0] == "VmRSS:" {
+			kib, err := strconv.ParseFloat(fields[1], 64)
+			return kib / 1024, err
 		}
 	}
-	return memory, threads, nil
+	return 0, fmt.Errorf("no resident memory of process %d", pid)
 }
 
 func vaultGoroutines(ctx context.Context, client *api.Client) (float64, error) {
