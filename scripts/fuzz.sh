@@ -3,10 +3,10 @@
 # seconds in all, and keeps what the fuzzer found worth keeping: inputs that
 # reach something new go to testdata/fuzz, where every test run tries them.
 #
-#   fuzz.sh SECONDS [SECONDS OF A TURN]
+#   fuzz.sh SECONDS [SECONDS OF A TURN] [WORKERS]
 set -euo pipefail
 
-total=${1:?usage: $0 SECONDS [SECONDS OF A TURN]} turn=${2:-60}
+total=${1:?usage: $0 SECONDS [SECONDS OF A TURN] [WORKERS]} turn=${2:-60} workers=${3:-$(getconf _NPROCESSORS_ONLN)}
 keep_files=30    # per target
 keep_bytes=2048  # per input: larger ones add little and bloat the repository
 
@@ -36,7 +36,7 @@ while [ $SECONDS -lt $end ]; do
 		left=$((end - SECONDS))
 		[ $left -gt 0 ] || break
 		echo "== $package $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$((left < turn ? left : turn))s" "$package"
+		go test -run '^$' -fuzz "^$target\$" -fuzztime "$((left < turn ? left : turn))s" -parallel "$workers" "$package"
 		keep "$package" "$target"
 	done <<<"$targets"
 done
