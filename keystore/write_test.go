@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -265,6 +266,93 @@ func TestDoubtsEnd(t *testing.T) {
 	require.False(t, cached())
 	now = now.Add(1)
 	require.True(t, cached(), "it has happened by now, or never will")
+}
+
+// lostStorage answers no write, and may do them later.
+type lostStorage struct {
+	logical.Storage
+	mu     sync.Mutex
+	writes []func() error
+}
+
+func (s *lostStorage) Put(_ context.Context, entry *logical.StorageEntry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes = append(s.writes, func() error { return s.Storage.Put(context.Background(), entry) })
+	return errLost
+}
+
+// Where there is doubt about everything, what happens late shows, whatever it is
+// about, and so does what is changed meanwhile.
+func TestDoubtAboutEverything(t *testing.T) {
+	t.Parallel()
+	_, inmem := fixture(t)
+	now := fixtureNow
+	st := newTestStore(t, &now, false)
+	ctx, spec := t.Context(), kms.HMAC256
+	create := func(s logical.Storage, id string) error {
+		_, err := st.WriteKey(ctx, s, id, KeyInput{Spec: &spec})
+		return err
+	}
+	there := func(id string) bool {
+		t.Helper()
+		k, err := st.Key(ctx, inmem, id, now)
+		require.NoError(t, err)
+		names, err := st.ListKeys(ctx, inmem, path.Dir(id)+"/", now)
+		require.NoError(t, err)
+		require.Equal(t, k != nil, slices.Contains(names, path.Base(id)))
+		return k != nil
+	}
+	require.NoError(t, create(inmem, "before/a"))
+	require.True(t, there("before/a"))
+
+	lost := &lostStorage{Storage: inmem}
+	name := func(i int) string { return fmt.Sprintf("lost-%d/k", i) }
+	for i := range maxDoubts {
+		require.ErrorIs(t, create(lost, name(i)), errLost)
+		now = now.Add(time.Millisecond)
+	}
+	require.Len(t, st.doubts.until, maxDoubts)
+	require.NoError(t, create(inmem, "between/a"))
+	require.True(t, there("between/a"))
+	require.True(t, st.keys.Contains("between/a"), "there is no doubt about it")
+	begun := now
+	for i := maxDoubts; i < 2*maxDoubts; i++ {
+		require.ErrorIs(t, create(lost, name(i)), errLost)
+		now = now.Add(time.Millisecond)
+	}
+	require.True(t, st.doubts.about("any", now))
+
+	// The first of them happens now, the last, and one in between, and what is in
+	// the cache already stays right.
+	for _, i := range []int{0, maxDoubts - 1, maxDoubts, 2*maxDoubts - 1} {
+		require.False(t, there(name(i)))
+		require.NoError(t, lost.writes[i]())
+		require.True(t, there(name(i)))
+	}
+	for _, id := range []string{"before/a", "between/a"} {
+		require.True(t, there(id))
+		require.NoError(t, st.DisableKey(ctx, inmem, id))
+		k, err := st.Key(ctx, inmem, id, now)
+		require.NoError(t, err)
+		require.Equal(t, kms.Disabled, k.State(now))
+	}
+	// No write settles anything, and nothing is let in.
+	require.NoError(t, st.DisableKey(ctx, inmem, name(0)))
+	require.True(t, there(name(0)))
+	require.False(t, st.keys.Contains(name(0)))
+	require.False(t, st.keys.Contains("between/a"))
+
+	// In time, there is doubt about the later ones only, and then about none.
+	last := name(2*maxDoubts - 1)
+	now = begun.Add(doubtFor)
+	require.True(t, there(name(0)))
+	require.True(t, st.keys.Contains(name(0)))
+	require.True(t, there(last))
+	require.False(t, st.keys.Contains(last))
+	now = now.Add(maxDoubts * time.Millisecond)
+	require.True(t, there(last))
+	require.True(t, st.keys.Contains(last))
 }
 
 // A node that cannot write has not: Vault forwards the request to one that can.
