@@ -171,9 +171,8 @@ vuln: ## Look for known vulnerabilities in what the programs call.
 	$(GO) run $(GOVULNCHECK) ./...
 
 .PHONY: outdated
-outdated: ## List the programs' modules with their dates, and newer versions.
-	@$(GO) list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}' ./cmd/... | sort -u | \
-	xargs $(GO) list -m -u -f '{{with .Time}}{{.Format "2006-01-02"}}{{end}} {{.Path}} {{.Version}}{{with .Update}} -> {{.Version}}{{end}}{{with .Deprecated}} deprecated: {{.}}{{end}}{{with .Retracted}} retracted: {{.}}{{end}}' | sort
+outdated: ## List the programs' modules with their ages, newer versions and known vulnerabilities.
+	@scripts/modules.sh
 
 # What differs by nature is left out, see docs/release.md.
 FIPS_DIFFERS := TestImportEveryWrappingAndLength/.*/.*/RSAES_OAEP_SHA_1|TestMacKeyAgreesWithRFC2104|TestMacKeyComputesTheVectorsOfRFC4231|TestDevMemory

@@ -66,6 +66,29 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestKnownVulnerabilities: no module of the programs has a version with
+// vulnerabilities that scripts/modules.txt knows, and one that had would be found.
+func TestKnownVulnerabilities(t *testing.T) {
+	t.Parallel()
+	check := func(table ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "scripts/modules.sh", append([]string{"-offline"}, table...)...)
+		cmd.Dir = ".."
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := check()
+	if err != nil || strings.Contains(out, "take it out") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	table := filepath.Join(t.TempDir(), "table")
+	must(t, os.WriteFile(table, []byte("google.golang.org/grpc v99.10.0 CVE-1\ngithub.com/hashicorp/vault/sdk v0.9.0 CVE-2\nexample.com/none v1.0.0 CVE-3\n"), 0o600))
+	out, err = check(table)
+	if err == nil || strings.Count(out, "KNOWN VULNERABILITIES") != 1 || !strings.Contains(out, "below v99.10.0: CVE-1") ||
+		!strings.Contains(out, "example.com/none is not in the programs") {
+		t.Errorf("of an old and a newer version: %v\n%s", err, out)
+	}
+}
+
 // inside runs a command in a folder.
 func inside(t *testing.T, dir string, command ...string) {
 	t.Helper()
