@@ -301,7 +301,7 @@ func TestUsage(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"-mount", ""}, {"-region", "here"}, {"-account", "1"}, {"-max-body", "0"},
-		{"-tls-cert", "only"}, {"-client-ca", "only"}, {"-vault-addr", "://"}, {"-listen", "nowhere:x"},
+		{"-tls-cert", "only"}, {"-client-ca", "only"}, {"-vault-addr", "://"}, {"-vault-addr", "vault"}, {"-vault-addr", "vault:8200"}, {"-vault-addr", "http:8200"}, {"-listen", "nowhere:x"},
 	} {
 		require.Error(t, run(t.Context(), args, &out, io.Discard), args)
 	}
