@@ -87,6 +87,11 @@ test-race: vault ## Run all tests with the race detector.
 bench: vault ## Measure against Transit on a real Vault, into docs/performance.md.
 	$(GO) run ./bench -write docs
 
+# To be looked at with go tool pprof. What is measured meanwhile does not count.
+.PHONY: bench-profile
+bench-profile: vault ## Profiles of Vault, the plugin and the endpoint under load, into dist/profiles.
+	$(GO) run ./bench -profile dist/profiles -rounds 1 -duration 4s -only 'one|batch1000|batch100' -workload 'PATCH|endpoint|a form'
+
 .PHONY: bench-parts
 bench-parts: ## Run the benchmarks of the parts.
 	$(GO) test -run '^$$' -bench . -benchmem ./...

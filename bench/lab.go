@@ -66,8 +66,8 @@ type lab struct {
 
 // newLab starts everything. Vault has integrated storage, as in production, and
 // no audit device, so that no disk is measured.
-func newLab(ctx context.Context, manyKeys int, progress io.Writer) (_ *lab, err error) {
-	engine, err := testvault.Engine(ctx, kmshmac.Version)
+func newLab(ctx context.Context, o *options, progress io.Writer) (_ *lab, err error) {
+	engine, err := testvault.Engine(ctx, kmshmac.Version, o.buildTags()...)
 	if err != nil {
 		return nil, err
 	}
@@ -109,13 +109,13 @@ func newLab(ctx context.Context, manyKeys int, progress io.Writer) (_ *lab, err 
 		}
 		l.tokens = append(l.tokens, token)
 	}
-	if err := l.createKeys(ctx, manyKeys, progress); err != nil {
+	if err := l.createKeys(ctx, o.keys, progress); err != nil {
 		return nil, err
 	}
 	if l.granted, err = l.grantee(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.startGateway(ctx); err != nil {
+	if err := l.startGateway(ctx, o); err != nil {
 		return nil, err
 	}
 	l.processes = processes{
@@ -226,8 +226,8 @@ func inParallel(items []string, work func(string) error) error {
 
 // startGateway starts the KMS endpoint as it is by default, with a line for each
 // call in its log, which is a file.
-func (l *lab) startGateway(ctx context.Context) error {
-	program, err := testvault.Build(ctx, testvault.GatewayPackage)
+func (l *lab) startGateway(ctx context.Context, o *options) error {
+	program, err := testvault.Build(ctx, testvault.GatewayPackage, o.buildTags()...)
 	if err != nil {
 		return err
 	}

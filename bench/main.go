@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -37,6 +38,7 @@ type options struct {
 	only     *regexp.Regexp
 	workload *regexp.Regexp
 	write    string
+	profile  string
 }
 
 func main() {
@@ -66,6 +68,7 @@ func parse() *options {
 		return err
 	})
 	flag.StringVar(&o.write, "write", "", "`folder` of performance.md and its plots, to be brought up to date")
+	flag.StringVar(&o.profile, "profile", "", "`folder` for profiles of Vault, the plugin and the endpoint under each workload; what is measured then is not to be compared")
 	flag.Parse()
 	return o
 }
@@ -87,7 +90,7 @@ func run(ctx context.Context, o *options) error {
 	if !o.only.MatchString("keys") {
 		o.keys = 0
 	}
-	l, err := newLab(ctx, o.keys, os.Stderr)
+	l, err := newLab(ctx, o, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -141,8 +144,9 @@ func (l *lab) measure(ctx context.Context, o *options) ([]*results, error) {
 func (l *lab) measureSection(ctx context.Context, o *options, r *results) error {
 	for _, clients := range r.section.clients {
 		for _, w := range r.section.workloads {
+			finish := l.profiles(ctx, o, r.section.id, w, clients)
 			m, err := w.run(ctx, clients, o.duration, l.processes.cpu)
-			if err != nil {
+			if err := errors.Join(err, finish()); err != nil {
 				return err
 			}
 			c := cell{w.name, clients}

@@ -30,7 +30,7 @@ const EngineName = "vault-plugin-secrets-kms-hmac"
 // modulePath tells this repository's go.mod from those nested in it.
 const modulePath = "vault-plugin-secrets-kms-hmac"
 
-// built remembers what [Build] has built in this process, by package. Sources
+// built remembers what [Build] has built in this process, by package and tags. Sources
 // do not change under a running test, and every check costs a go command.
 var built struct {
 	sync.Mutex
@@ -39,8 +39,8 @@ var built struct {
 
 // Engine builds this repository's secrets engine, ready to be registered.
 // version must be the one compiled into it, since Vault compares the two.
-func Engine(ctx context.Context, version string) (Plugin, error) {
-	path, err := Build(ctx, EnginePackage)
+func Engine(ctx context.Context, version string, tags ...string) (Plugin, error) {
+	path, err := Build(ctx, EnginePackage, tags...)
 	if err != nil {
 		return Plugin{}, err
 	}
@@ -48,30 +48,31 @@ func Engine(ctx context.Context, version string) (Plugin, error) {
 }
 
 // Build compiles a main package of this repository, given relative to its root
-// ("./cmd/kms-gateway"), the way releases are compiled, and returns the path of
-// the program.
+// ("./cmd/kms-gateway"), the way releases are compiled unless there are build
+// tags, and returns the path of the program.
 //
 // The program lies in the user's cache folder, apart for every checkout. Test
 // binaries that run side by side share it: the first one builds it under a
 // lock and the others find it up to date.
-func Build(ctx context.Context, pkg string) (string, error) {
+func Build(ctx context.Context, pkg string, tags ...string) (string, error) {
 	built.Lock()
 	defer built.Unlock()
-	if path, ok := built.paths[pkg]; ok {
+	program := strings.Join(append([]string{pkg}, tags...), "-")
+	if path, ok := built.paths[program]; ok {
 		return path, nil
 	}
-	path, err := build(ctx, pkg)
+	path, err := build(ctx, pkg, tags)
 	if err != nil {
 		return "", fmt.Errorf("building %s: %w", pkg, err)
 	}
 	if built.paths == nil {
 		built.paths = map[string]string{}
 	}
-	built.paths[pkg] = path
+	built.paths[program] = path
 	return path, nil
 }
 
-func build(ctx context.Context, pkg string) (string, error) {
+func build(ctx context.Context, pkg string, tags []string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -85,6 +86,7 @@ func build(ctx context.Context, pkg string) (string, error) {
 	// Named after the whole package path: ./bench/a/plugin and ./bench/b/plugin
 	// must not replace each other.
 	name := strings.ReplaceAll(filepath.ToSlash(filepath.Clean(pkg)), "/", "-")
+	name = strings.Join(append([]string{name}, tags...), "-")
 	path := filepath.Join(dir, name)
 
 	unlock, err := lockFile(ctx, path+".lock")
@@ -93,7 +95,7 @@ func build(ctx context.Context, pkg string) (string, error) {
 	}
 	defer unlock()
 
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, pkg)
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", strings.Join(tags, ","), "-o", path, pkg)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	var output bytes.Buffer

@@ -1,0 +1,5 @@
+//go:build profile
+
+package main
+
+import _ "vault-plugin-secrets-kms-hmac/internal/profiled"
