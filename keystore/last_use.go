@@ -34,6 +34,13 @@ const (
 	// lastFlushLimit is how long the flush of a mount that ends may take. All
 	// mounts of the plugin wait for it.
 	lastFlushLimit = 2 * time.Second
+
+	// storingShare is the share of time, one in so many, for which uses may be
+	// stored at once without end, and longestPause bounds the pause that comes of
+	// it: with many keys first used together, after a start, say, each write
+	// holds several and MACs hardly notice.
+	storingShare = 10
+	longestPause = 10 * time.Second
 )
 
 // usage is the last successful use of a key on this node: milliseconds since
@@ -99,6 +106,25 @@ type usageTable struct {
 	urgentMu sync.Mutex
 	urgent   []string // ids of keys whose use is to be stored at once
 	storing  bool     // whether somebody is at it
+
+	// ended is closed when the mount ends on this node.
+	ended   chan struct{}
+	endOnce sync.Once
+}
+
+func newUsageTable() *usageTable { return &usageTable{ended: make(chan struct{})} }
+
+// pause waits before uses are stored again, after it took so long. It returns
+// false if the mount has ended: all uses are stored then.
+func (t *usageTable) pause(took time.Duration) bool {
+	timer := time.NewTimer(min((storingShare-1)*took, longestPause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-t.ended:
+		return false
+	}
 }
 
 // of returns the usage of a key that is looked at.
@@ -167,25 +193,41 @@ func (st *Store) storeUseAtOnce(keyID string) {
 }
 
 // storeUrgentUses stores urgent uses until there are none. While it stores some,
-// others gather, which it then stores together.
+// and for nine times as long, others gather, which it then stores together.
 func (st *Store) storeUrgentUses(ctx context.Context, s logical.Storage) {
 	t := st.usages
 	for {
-		t.urgentMu.Lock()
-		ids := t.urgent
-		t.urgent = nil
-		t.storing = len(ids) > 0
-		t.urgentMu.Unlock()
+		ids := t.takeUrgent()
 		if len(ids) == 0 {
 			return
 		}
+		start := time.Now()
 		t.flushing.Lock()
 		err := st.storeUses(ctx, s, ids, disuse)
 		t.flushing.Unlock()
 		if err != nil {
 			st.warn("last uses could not be stored at once, the next flush will", "error", err)
 		}
+		if t.anyUrgent() && !t.pause(time.Since(start)) {
+			return
+		}
 	}
+}
+
+// takeUrgent takes the ids of the keys whose use is to be stored. With none,
+// the next one begins anew.
+func (t *usageTable) takeUrgent() (ids []string) {
+	t.urgentMu.Lock()
+	defer t.urgentMu.Unlock()
+	ids, t.urgent = t.urgent, nil
+	t.storing = len(ids) > 0
+	return ids
+}
+
+func (t *usageTable) anyUrgent() bool {
+	t.urgentMu.Lock()
+	defer t.urgentMu.Unlock()
+	return len(t.urgent) > 0
 }
 
 // flushUsages stores the uses since the last flush, if it is time to.
@@ -204,6 +246,7 @@ func (st *Store) flushUsages(ctx context.Context, s logical.Storage, now time.Ti
 // at most, before the mount ends on this node: at a reload, a step-down or when
 // Vault is sealed. The node must be one that can write.
 func (st *Store) Close(ctx context.Context, s logical.Storage) {
+	st.usages.endOnce.Do(func() { close(st.usages.ended) })
 	done := make(chan error, 1)
 	go func() {
 		st.usages.flushing.Lock()

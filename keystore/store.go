@@ -107,7 +107,7 @@ func New(o Options) *Store {
 		aliases:         aliases,
 		grants:          newGrantsCache(),
 		names:           newMemo[[]string](listedFolders),
-		usages:          &usageTable{},
+		usages:          newUsageTable(),
 		wrappingKeys:    newWrappingKeyCache(o.GenerateRSAKey),
 		hints:           newMemo[[]string](cacheSize),
 		grantCounts:     newMemo[int](cacheSize),
