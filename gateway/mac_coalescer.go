@@ -19,7 +19,10 @@ const (
 	// minGather is the smallest shared request after which others are waited
 	// for, and maxGather the longest such wait.
 	minGather = 8
-	maxGather = 20 * time.Millisecond
+	// manyShared is how many calls in a request are many: beyond, what a request
+	// costs is little against what its calls do.
+	manyShared = 64
+	maxGather  = 20 * time.Millisecond
 	// gatherPause is for how many shared requests nobody is waited for after it
 	// was in vain.
 	gatherPause = 8
@@ -55,6 +58,8 @@ type macQueue struct {
 	enough chan struct{}
 	want   int
 	skip   int // how many more times not to gather
+	// away is how many callers were answered and may be about to ask again.
+	away int
 }
 
 // waitingMac is a call that waits to share a request.
@@ -87,6 +92,7 @@ func (m *macCoalescer) do(ctx context.Context, group macGroup, request macReques
 	w := waitingMacs.Get().(*waitingMac)
 	w.request = request
 	q.waiting = append(q.waiting, w)
+	q.away = max(q.away-1, 0)
 	if q.enough != nil && len(q.waiting) >= q.want {
 		close(q.enough)
 		q.enough = nil
@@ -144,42 +150,58 @@ func (m *macCoalescer) take(group macGroup, q *macQueue) []*waitingMac {
 
 // gather gives those who were just answered a moment to ask again before the
 // next shared request begins, at most twice as long as the last one took. A
-// closed loop of many callers would otherwise fall into two halves that take
-// turns, with twice the requests, and it is requests that cost Vault, not the
-// calls in them. It ends as soon as all of them are back. Where they do not
-// come back, as callers that ask once, it is not tried again for a while; and
-// few callers have little to gain and are never held up.
+// closed loop of many callers would otherwise fall into groups that take turns,
+// with as many more requests, and it is requests that cost Vault, not the
+// calls in them. It ends as soon as all of them are back, or half of them if
+// these are many: the others come back while Vault is at work, instead of
+// after it. Where they do not come back, as callers that ask once, it is not
+// tried again for a while; and few callers have little to gain and are never
+// held up.
 func (m *macCoalescer) gather(q *macQueue, answered int, took time.Duration) {
 	if answered < minGather {
 		return
 	}
-	m.mu.Lock()
-	if q.skip > 0 {
-		q.skip--
-		m.mu.Unlock()
+	enough, before := m.beginGather(q)
+	if enough == nil {
 		return
 	}
-	before := len(q.waiting)
-	if before >= maxShared {
-		m.mu.Unlock()
-		return
-	}
-	enough := make(chan struct{})
-	q.enough, q.want = enough, min(before+answered, maxShared)
-	m.mu.Unlock()
-
 	timer := time.NewTimer(min(2*took, maxGather))
 	defer timer.Stop()
+	inTime := true
 	select {
 	case <-enough:
 	case <-timer.C:
+		inTime = false
 	}
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	q.enough = nil
-	if len(q.waiting)-before < answered/8 {
-		q.skip = gatherPause
+	if !inTime {
+		q.away = 0
+		if len(q.waiting)-before < answered/8 {
+			q.skip = gatherPause
+		}
 	}
-	m.mu.Unlock()
+}
+
+// beginGather returns a channel that is closed when enough calls wait, and how
+// many do now; nil if they are not to be waited for.
+func (m *macCoalescer) beginGather(q *macQueue) (enough chan struct{}, before int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if q.skip > 0 {
+		q.skip--
+		q.away = 0
+		return nil, 0
+	}
+	before = len(q.waiting)
+	all := before + q.away
+	want := min(all, max(all/2, manyShared), maxShared)
+	if before >= want {
+		return nil, 0
+	}
+	q.enough, q.want = make(chan struct{}), want
+	return q.enough, before
 }
 
 // share makes shared requests until nobody waits. They belong to no caller, so
@@ -193,6 +215,9 @@ func (m *macCoalescer) share(group macGroup, q *macQueue, calls []*waitingMac) {
 		start := time.Now()
 		answers := m.sendSafely(group, requests)
 		took := time.Since(start)
+		m.mu.Lock()
+		q.away += len(calls)
+		m.mu.Unlock()
 		for i, w := range calls {
 			w.answer <- answers[i]
 		}

@@ -279,6 +279,29 @@ func TestCoalescerGathers(t *testing.T) {
 	require.Greater(t, full, len(sizes)/2, "%v", sizes)
 }
 
+// TestHowManyAreWaitedFor: few callers are all waited for, of many half, since
+// the others come back while Vault is at work.
+func TestHowManyAreWaitedFor(t *testing.T) {
+	for _, test := range []struct{ waiting, away, want int }{
+		{0, 40, 40}, {10, 30, 40}, {0, 64, 64}, {30, 70, 64}, {0, 256, 128}, {100, 156, 128}, {0, 3000, maxShared},
+		{40, 0, 0}, {64, 36, 0}, {130, 126, 0}, {maxShared, 3000, 0}, // enough are there
+	} {
+		m := newMacCoalescer(nil)
+		q := &macQueue{waiting: make([]*waitingMac, test.waiting), away: test.away}
+		enough, before := m.beginGather(q)
+		require.Equal(t, test.want, q.want, "%+v", test)
+		require.Equal(t, test.want > 0, enough != nil, "%+v", test)
+		if enough != nil {
+			require.Equal(t, test.waiting, before)
+		}
+	}
+	// Those who did not come back once are not waited for, and not counted.
+	q := &macQueue{away: 40, skip: 1}
+	enough, _ := newMacCoalescer(nil).beginGather(q)
+	require.Nil(t, enough)
+	require.Equal(t, &macQueue{}, q)
+}
+
 func TestCoalescerOutlivesAPanic(t *testing.T) {
 	g := newGate()
 	m := newMacCoalescer(func(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
