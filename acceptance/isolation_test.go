@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"vault-plugin-secrets-kms-hmac/gateway"
+	"vault-plugin-secrets-kms-hmac/kms"
 )
 
 // isolation is a mount that three teams share, each with a folder of its own,
@@ -101,19 +103,24 @@ func nativeAttempts(name string) []attempt {
 			attempt{"POST", "generate-mac/" + key, body{"messages": "aGVsbG8=", "mac_algorithm": "HMAC_SHA_256"}},
 			attempt{"POST", "generate-mac/" + key, body{"message": "aGVsbG8=", "mac_algorithm": "HMAC_SHA_256", "dry_run": true}},
 		)
-		for _, operation := range []string{"encrypt", "decrypt", "sign", "verify", "generate-data-key", "get-public-key"} {
+		for _, operation := range []string{
+			"encrypt", "decrypt", "sign", "verify", "generate-data-key", "get-public-key", "re-encrypt", "derive-shared-secret", "encapsulate", "decapsulate",
+			"generate-data-key-pair", "generate-data-key-pair-without-plaintext", "generate-data-key-without-plaintext",
+		} {
 			list = append(list, attempt{"POST", operation + "/" + key, nil})
 		}
 	}
 	for _, operation := range []string{
 		"disable-key", "enable-key", "get-parameters-for-import", "import-key-material", "delete-imported-key-material", "cancel-key-deletion",
 		"schedule-key-deletion", "tag-resource", "untag-resource", "create-grant", "revoke-grant", "enable-key-rotation", "disable-key-rotation",
-		"rotate-key-on-demand", "get-key-rotation-status", "list-key-rotations", "replicate-key", "update-primary-region",
+		"rotate-key-on-demand", "get-key-rotation-status", "list-key-rotations", "replicate-key", "update-primary-region", "put-key-policy",
+		"retire-grant", "bulk/disable-key", "bulk/schedule-key-deletion", "bulk/move-aliases",
 	} {
 		list = append(list, attempt{"POST", operation + "/" + name, body{}})
 	}
 	return append(list,
-		attempt{"GET", "get-key-last-usage/" + name, nil}, attempt{"GET", "list-grants/" + name, nil},
+		attempt{"GET", "get-key-last-usage/" + name, nil}, attempt{"GET", "list-grants/" + name, nil}, attempt{"GET", "get-key-policy/" + name, nil},
+		attempt{"GET", "inventory/" + name, nil}, attempt{"LIST", "inventory/" + name + "/", nil}, attempt{"GET", "upcoming/" + name, nil},
 		attempt{"POST", "keys/" + name, body{"key_spec": "HMAC_256"}}, attempt{"POST", "keys/" + name, body{"key_spec": "HMAC_512"}},
 		attempt{"POST", "keys/" + name, body{"description": "mine"}},
 		attempt{"LIST", "keys/" + name + "/", nil}, attempt{"LIST", "aliases/" + name + "/", nil},
@@ -137,6 +144,9 @@ func grantedAttempts(name string) []attempt {
 	return list
 }
 
+// wholeAccount is a key policy that means what KMS's default one means.
+const wholeAccount = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000000:root"},"Action":"kms:*","Resource":"*"}]}`
+
 // endpointAttempts are operations of KMS, with the key or alias by each of its
 // names.
 func endpointAttempts(name string) []attempt {
@@ -148,18 +158,20 @@ func endpointAttempts(name string) []attempt {
 		add("GenerateMac", mac)
 		add("VerifyMac", body{"KeyId": key, "Message": "aGVsbG8=", "MacAlgorithm": "HMAC_SHA_256", "Mac": "aGVsbG8="})
 		add("DescribeKey", body{"KeyId": key})
-		for _, operation := range []string{"Encrypt", "Sign", "GenerateDataKey", "GetPublicKey"} {
-			in := body{"KeyId": key}
-			switch operation {
-			case "Encrypt":
-				in["Plaintext"] = "aGVsbG8="
-			case "Sign":
-				in["Message"], in["SigningAlgorithm"] = "aGVsbG8=", "ECDSA_SHA_256"
-			case "GenerateDataKey":
-				in["KeySpec"] = "AES_256"
-			}
-			add(operation, in)
+		others := map[string]body{
+			"Encrypt": {"Plaintext": "aGVsbG8="}, "Decrypt": {"CiphertextBlob": "aGVsbG8="},
+			"Sign":            {"Message": "aGVsbG8=", "SigningAlgorithm": "ECDSA_SHA_256"},
+			"Verify":          {"Message": "aGVsbG8=", "SigningAlgorithm": "ECDSA_SHA_256", "Signature": "aGVsbG8="},
+			"GenerateDataKey": {"KeySpec": "AES_256"}, "GenerateDataKeyWithoutPlaintext": {"KeySpec": "AES_256"},
+			"GenerateDataKeyPair": {"KeyPairSpec": "RSA_2048"}, "GenerateDataKeyPairWithoutPlaintext": {"KeyPairSpec": "RSA_2048"},
+			"GetPublicKey": {}, "DeriveSharedSecret": {"KeyAgreementAlgorithm": "ECDH", "PublicKey": "aGVsbG8="},
+			"Encapsulate": {"EncapsulationAlgorithm": "ML_KEM"}, "Decapsulate": {"EncapsulationAlgorithm": "ML_KEM", "SharedSecretCiphertextBlob": "aGVsbG8="},
 		}
+		for _, operation := range slices.Sorted(maps.Keys(others)) {
+			others[operation]["KeyId"] = key
+			add(operation, others[operation])
+		}
+		add("ReEncrypt", body{"DestinationKeyId": key, "CiphertextBlob": "aGVsbG8="})
 	}
 	for _, key := range []string{name, arn + "key/" + name} {
 		for _, operation := range []string{
@@ -173,6 +185,10 @@ func endpointAttempts(name string) []attempt {
 		add("UntagResource", body{"KeyId": key, "TagKeys": []string{"a"}})
 		add("UpdateKeyDescription", body{"KeyId": key, "Description": "mine"})
 		add("CreateGrant", body{"KeyId": key, "GranteePrincipal": "arn:aws:iam::000000000000:role/11111111-2222-3333-4444-555555555555", "Operations": []string{"GenerateMac"}})
+		add("PutKeyPolicy", body{"KeyId": key, "Policy": wholeAccount})
+		add("ReplicateKey", body{"KeyId": key, "ReplicaRegion": "eu-central-1"})
+		add("UpdatePrimaryRegion", body{"KeyId": key, "PrimaryRegion": "eu-central-1"})
+		add("RetireGrant", body{"KeyId": key, "GrantId": strings.Repeat("ab", 32)})
 		add("RevokeGrant", body{"KeyId": key, "GrantId": strings.Repeat("ab", 32)})
 		add("GetParametersForImport", body{"KeyId": key, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "RSA_2048"})
 		add("ImportKeyMaterial", body{"KeyId": key, "ImportToken": "aGVsbG8=", "EncryptedKeyMaterial": "aGVsbG8=", "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE"})
@@ -235,6 +251,7 @@ func TestIsolation(t *testing.T) {
 	t.Parallel()
 	iso := newIsolation(t)
 	ways := map[string]func(name string) []attempt{"native": nativeAttempts, "granted": grantedAttempts, "endpoint": endpointAttempts}
+	iso.complete(t)
 	cells := 0
 	for way, attempts := range ways {
 		for _, owner := range isolatedTeams {
@@ -281,12 +298,46 @@ func TestIsolation(t *testing.T) {
 	iso.owners(t, ways)
 }
 
+// complete: there is an attempt for every path of the engine and every operation
+// of the endpoint that names a key, an alias or a folder.
+func (iso *isolation) complete(t *testing.T) {
+	t.Helper()
+	var document struct{ Paths map[string]any }
+	must(t, json.Unmarshal([]byte(sys(t, iso.m.server, "GET", "sys/internal/specs/openapi", nil).raw), &document))
+	tried := append(nativeAttempts("team/"+hereKey), grantedAttempts("team/"+hereKey)...)
+	paths := 0
+	for path := range document.Paths {
+		rest, of := strings.CutPrefix(path, "/"+iso.m.path+"/")
+		before, _, named := strings.Cut(rest, "{")
+		if !of || !named || before == "list-retirable-grants/" { // which names a principal
+			continue
+		}
+		paths++
+		if !slices.ContainsFunc(tried, func(a attempt) bool { return strings.HasPrefix(a.path, before) }) {
+			t.Errorf("nobody tries %s", path)
+		}
+	}
+	if paths < 50 {
+		t.Errorf("only %d paths name a key, an alias or a folder", paths)
+	}
+	// Of no key, or tried as lists.
+	without := []string{"CreateKey", "GenerateRandom", "ListKeys", "ListRetirableGrants"}
+	for _, operation := range kms.Operations() {
+		if !strings.Contains(operation, "CustomKeyStore") && !slices.Contains(without, operation) &&
+			!slices.ContainsFunc(endpointAttempts("team/"+hereKey), func(a attempt) bool { return a.path == operation }) {
+			t.Errorf("nobody tries %s", operation)
+		}
+	}
+}
+
 // refused reports whether Vault or the endpoint has refused for want of
-// permission. ListAliases of a key that one may not see is an empty list.
+// permission. ListAliases of a key that one may not see is an empty list, and no
+// key is asked about a ciphertext, since none here makes any.
 func (o outcome) refused(way string) bool {
 	if way == "endpoint" {
 		return o.status == 400 && strings.Contains(o.text, "AccessDeniedException") ||
-			o.status == 200 && strings.Contains(o.text, `"Aliases":[]`)
+			o.status == 200 && strings.Contains(o.text, `"Aliases":[]`) ||
+			o.status == 400 && o.text == `{"__type":"InvalidCiphertextException"}`
 	}
 	return o.status == 403
 }
@@ -365,8 +416,8 @@ func (iso *isolation) owners(t *testing.T, ways map[string]func(string) []attemp
 		for way, attempts := range ways {
 			for _, a := range attempts(team + "/" + hereKey) {
 				o := iso.try(t, team, a)
-				if a.path == "ListAliases" || way == "granted" {
-					continue // by a key, it takes a right to list all; nobody was granted anything
+				if a.path == "ListAliases" || a.path == "Decrypt" || way == "granted" || strings.HasPrefix(a.path, "bulk/") {
+					continue // which takes a right to list all, a grant, or a policy of its own; Decrypt is for nobody
 				}
 				if o.refused(way) {
 					t.Errorf("%s: the owner %s may not %s %s %v: %s", way, team, a.method, a.path, a.data, o.text)

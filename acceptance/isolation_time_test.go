@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 func TestTimeOfRefusals(t *testing.T) {
 	iso := newIsolation(t)
 	m := iso.m.as(iso.callers["paymt"])
-	refusal := func(path string, data body) func() {
+	native := func(path string, data body) func() {
 		return func() {
 			a, err := m.request(context.Background(), "POST", path, data)
 			if err != nil || a.status != 403 {
@@ -22,21 +23,34 @@ func TestTimeOfRefusals(t *testing.T) {
 			}
 		}
 	}
-	measure := func(classes [2]func()) (t float64) {
+	endpoint := func(name string) func() {
+		in := body{"KeyId": name, "Message": "aGVsbG8=", "MacAlgorithm": "HMAC_SHA_256"}
+		return func() {
+			if status, raw := iso.endpoint(t, "", "paymt", attempt{path: "GenerateMac", data: in}); status != 400 || !strings.Contains(raw, "AccessDenied") {
+				t.Errorf("%s: status %d, %s", name, status, raw)
+			}
+		}
+	}
+	mac := body{"message": "aGVsbG8=", "mac_algorithm": "HMAC_SHA_256"}
+	here := native("keys/order/"+hereKey, body{"key_spec": "HMAC_256"})
+	for what, refusal := range map[string]func(name string) func(){
+		"writes of keys":                   func(name string) func() { return native("keys/order/"+name, body{"key_spec": "HMAC_256"}) },
+		"writes of aliases":                func(name string) func() { return native("aliases/order/"+name, body{"target_key_id": "x"}) },
+		"MACs":                             func(name string) func() { return native("generate-mac/order/"+name, mac) },
+		"MACs through an alias":            func(name string) func() { return native("generate-mac/alias/order/"+name, mac) },
+		"MACs by a grant":                  func(name string) func() { return native("granted/generate-mac/order/"+name, mac) },
+		"MACs by the endpoint":             func(name string) func() { return endpoint("order/" + name) },
+		"MACs by the endpoint, of aliases": func(name string) func() { return endpoint("alias/order/" + name) },
+	} {
+		value := 0.0
 		for range 3 {
-			if t = dudect.Measure(600, classes); t < dudect.Threshold {
+			if value = dudect.Measure(500, [2]func(){refusal(hereKey), refusal(noneKey)}); value < dudect.Threshold {
 				break
 			}
 		}
-		return t
-	}
-	key, alias := body{"key_spec": "HMAC_256"}, body{"target_key_id": "x"}
-	here := refusal("keys/order/"+hereKey, key)
-	if value := measure([2]func(){here, refusal("keys/order/"+noneKey, key)}); value >= dudect.Threshold {
-		t.Errorf("writes of keys that are there and that are not differ in time, t = %.1f", value)
-	}
-	if value := measure([2]func(){refusal("aliases/order/"+hereKey, alias), refusal("aliases/order/"+noneKey, alias)}); value >= dudect.Threshold {
-		t.Errorf("writes of aliases that are there and that are not differ in time, t = %.1f", value)
+		if value >= dudect.Threshold {
+			t.Errorf("refusals of %s that are there and that are not differ in time, t = %.1f", what, value)
+		}
 	}
 	slower := func() {
 		here()
