@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -217,13 +218,8 @@ func (c *chaos) inflict(ctx context.Context) error {
 func (c *chaos) startOver(ctx context.Context, kind faultKind, problem error) error {
 	c.odd = append(c.odd, fmt.Sprintf("%s: %v", kind.name, problem))
 	fmt.Fprintf(c.out, "chaos: %s: %v\n", kind.name, problem)
-	for i, node := range c.cluster.Nodes {
-		log, err := node.Log()
-		if err != nil {
-			return err
-		}
-		lines := strings.Split(strings.TrimSpace(log), "\n")
-		fmt.Fprintf(c.out, "chaos: the end of the log of node %d:\n%s\n", i, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+	if err := c.keepLogs(ctx); err != nil {
+		return err
 	}
 	for _, node := range c.cluster.Nodes {
 		node.Kill()
@@ -234,6 +230,34 @@ func (c *chaos) startOver(ctx context.Context, kind faultKind, problem error) er
 		}
 	}
 	return ctx.Err()
+}
+
+// keepLogs keeps the logs of all nodes, each of which ends with where its
+// goroutines are: Vault does that at SIGQUIT, before it ends.
+func (c *chaos) keepLogs(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "chaos-odd-")
+	if err != nil {
+		return err
+	}
+	for _, node := range c.cluster.Nodes {
+		if node.Running() {
+			if err := syscall.Kill(node.Pid(), syscall.SIGQUIT); err != nil {
+				return err
+			}
+		}
+	}
+	wait(ctx, 2*time.Second)
+	for i, node := range c.cluster.Nodes {
+		log, err := node.Log()
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("node-%d.log", i)), []byte(log), 0o600); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(c.out, "chaos: the logs of the nodes are in %s\n", dir)
+	return nil
 }
 
 // heal waits until every node serves the mount.
