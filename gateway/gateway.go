@@ -87,13 +87,28 @@ var (
 	accountPattern   = regexp.MustCompile(`^\d{12}$`)
 )
 
+// isMount reports whether a path can be that of a mount, and stands in a URL as it
+// is.
+func isMount(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "" || segment == "." || strings.Contains(segment, "..") || strings.ContainsFunc(segment, foreignToURLs) {
+			return false
+		}
+	}
+	return true
+}
+
+// foreignToURLs reports whether a character cannot stand as it is in the path of
+// a URL, or in a header.
+func foreignToURLs(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune("?#%", c) }
+
 // New returns a gateway, or an error where the configuration makes no sense.
 func New(c Config) (*Gateway, error) {
 	mount := strings.Trim(c.Mount, "/")
 	switch {
 	case c.Vault == nil:
 		return nil, errors.New("a client of Vault is needed")
-	case mount == "" || strings.ContainsAny(mount, "?#% ") || strings.Contains(mount, ".."):
+	case !isMount(mount):
 		return nil, fmt.Errorf("%q is no path of a mount", c.Mount)
 	case !partitionPattern.MatchString(c.ARNs.Partition):
 		return nil, fmt.Errorf("%q is no AWS partition", c.ARNs.Partition)

@@ -71,6 +71,9 @@ func NewVault(address, namespace string, timeout time.Duration) (*Vault, error) 
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, errors.New("the address of Vault must be a URL, like https://vault.example.com:8200")
 	}
+	if strings.ContainsFunc(namespace, foreignToURLs) {
+		return nil, fmt.Errorf("%q is no namespace", namespace)
+	}
 	transport, ok := config.HttpClient.Transport.(*http.Transport)
 	if !ok {
 		return nil, errors.New("vault's api package configures another transport than net/http's")

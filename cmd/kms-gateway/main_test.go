@@ -299,11 +299,19 @@ func TestUsage(t *testing.T) {
 		require.ErrorAs(t, err, new(*usageError), args)
 		require.EqualError(t, err, want)
 	}
+	ended, end := context.WithCancel(t.Context())
+	end() // what is not refused does not serve for long
 	for _, args := range [][]string{
 		{"-mount", ""}, {"-region", "here"}, {"-account", "1"}, {"-max-body", "0"},
 		{"-tls-cert", "only"}, {"-client-ca", "only"}, {"-vault-addr", "://"}, {"-vault-addr", "vault"}, {"-vault-addr", "vault:8200"}, {"-vault-addr", "http:8200"}, {"-listen", "nowhere:x"},
+		{"-vault-addr", "ftp://vault"}, {"-vault-addr", "http://"}, {"-mount", "a//b"}, {"-mount", "a/./b"}, {"-mount", "a\nb"},
+		{"-namespace", "a\nb"}, {"-namespace", "a b"},
+		// Net/http takes these for its own defaults, or for no limit at all.
+		{"-timeout", "0"}, {"-timeout", "-1s"}, {"-read-timeout", "0"}, {"-read-timeout", "-1s"}, {"-idle-timeout", "-1s"}, {"-idle-timeout", "0"},
+		{"-max-header", "0"}, {"-max-header", "-1"}, {"-max-connections", "-1"}, {"-max-connections-per-address", "-1"},
+		{"-max-body", "9223372036854775807"}, {"-max-concurrency", "-1"},
 	} {
-		require.Error(t, run(t.Context(), args, &out, io.Discard), args)
+		require.Error(t, run(ended, append([]string{"-listen", "127.0.0.1:0"}, args...), &out, io.Discard), args)
 	}
 	require.ErrorContains(t, run(t.Context(), []string{"credentials"}, &out, io.Discard), "vault login")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -114,7 +115,10 @@ func (o *options) parse(args []string) error {
 	if err := o.flags.parse(args, 0); err != nil {
 		return err
 	}
-	err := o.dev.check(o)
+	err := o.check()
+	if err == nil {
+		err = o.dev.check(o)
+	}
 	if err == nil {
 		err = o.login.check(o.listen, o.requireToken, o.certFile != "")
 	}
@@ -122,6 +126,29 @@ func (o *options) parse(args []string) error {
 		err = errors.New("-dev has no logins")
 	}
 	return o.flags.usage(err)
+}
+
+// maxMaxBody keeps the budget for bodies, which is a multiple of the largest, a
+// number.
+const maxMaxBody = 1 << 30
+
+// check refuses limits that would be none: net/http takes zero for its own
+// default, and less for no limit.
+func (o *options) check() error {
+	for name, time := range map[string]time.Duration{"timeout": o.timeout, "read-timeout": o.readTimeout, "idle-timeout": o.idleTimeout} {
+		if time <= 0 {
+			return fmt.Errorf("-%s must be positive", name)
+		}
+	}
+	switch {
+	case o.maxHeader <= 0:
+		return errors.New("-max-header must be positive")
+	case o.maxBody > maxMaxBody:
+		return fmt.Errorf("-max-body must not be more than %d", maxMaxBody)
+	case o.connections.Total < 0 || o.connections.PerAddress < 0:
+		return errors.New("-max-connections and -max-connections-per-address must not be negative")
+	}
+	return nil
 }
 
 // gateway returns the gateway that the flags ask for, in front of a Vault.
