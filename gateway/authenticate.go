@@ -5,7 +5,9 @@ package gateway
 import (
 	"cmp"
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"vault-plugin-secrets-kms-hmac/gateway/session"
@@ -64,10 +66,12 @@ func (g *Gateway) authenticate(r *http.Request, service string) (caller, error) 
 	}
 	who := caller{token: token, accessKey: accessKey}
 	switch {
-	case token == "" && (g.requireToken || g.signedOnly):
+	case token == "" && (g.requireToken || g.signedOnly || signsToken(authorization)):
 		return caller{}, errMissingToken
 	case g.signedOnly:
 		return who, errInvalidToken
+	case token == "" && g.identity != nil && g.local && !isLocal(r.Host):
+		return caller{}, errNotLocal
 	case token == "" && g.identity != nil:
 		var entity string
 		who.token, entity = g.identity.Current()
@@ -140,6 +144,7 @@ func first(values []string) string {
 
 var (
 	errMissingToken = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Missing Authentication Token"}
+	errNotLocal     = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Calls without a session token must be addressed to loopback, and not to a name."}
 	errInvalidToken = &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
 	errExpiredToken = &kms.Exception{Type: typeExpiredToken, Message: "The security token included in the request is expired"}
 )
@@ -177,6 +182,24 @@ func accessKeyOf(authorization string) (string, error) {
 		return "", incompleteSignature("Authorization header requires 'SignedHeaders' parameter.")
 	}
 	return accessKey, nil
+}
+
+// signsToken reports whether the signature of a request says that it has a
+// session token. If it has none, that has been taken off on the way, and the call
+// is not to be made as somebody else.
+func signsToken(authorization string) bool {
+	return strings.Contains(authorization, "x-amz-security-token")
+}
+
+// isLocal reports whether a Host header is an address of loopback, or localhost,
+// which is no name that a stranger can have.
+func isLocal(host string) bool {
+	name := host
+	if bare, _, err := net.SplitHostPort(host); err == nil {
+		name = bare
+	}
+	address, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"))
+	return strings.EqualFold(name, "localhost") || err == nil && address.IsLoopback()
 }
 
 func incompleteSignature(message string) error {

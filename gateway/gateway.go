@@ -41,6 +41,10 @@ type Config struct {
 	// Identity is what calls without a session token are made with; nil leaves
 	// them without a token.
 	Identity *login.Identity
+	// LocalIdentity leaves that to calls that are addressed to loopback. Otherwise
+	// a web page whose name turns out to be that of loopback could have a browser
+	// on this machine make calls.
+	LocalIdentity bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// MaxBody is the most bytes of a request's body.
@@ -68,6 +72,7 @@ type Gateway struct {
 	logins       *login.Broker
 	signedOnly   bool
 	identity     *login.Identity
+	local        bool // that is for calls addressed to loopback only
 	now          func() time.Time
 	forms        *bodies // of requests to STS
 	maxCalls     int64
@@ -127,7 +132,7 @@ func New(c Config) (*Gateway, error) {
 	}
 	g := &Gateway{
 		vault: c.Vault, tokens: newTokenCheck(c.Vault), mount: mount + "/", arns: c.ARNs, requireToken: c.RequireToken,
-		sessions: c.Sessions, logins: c.Logins, signedOnly: c.SignedOnly, identity: c.Identity, now: c.Now,
+		sessions: c.Sessions, logins: c.Logins, signedOnly: c.SignedOnly, identity: c.Identity, local: c.LocalIdentity, now: c.Now,
 		maxCalls: c.MaxConcurrency, log: c.Log, forms: newBodies(maxSTSBody),
 		metrics: newMetrics(c.Registerer),
 	}

@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"encoding/xml"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +188,14 @@ func TestContainerCredentials(t *testing.T) {
 		{"/credentials/payments", []string{someJWT, someJWT}, "InvalidRequest", 400},
 		{"/credentials/payments?x=1", []string{someJWT}, "InvalidRequest", 400},
 		{"/credentials/pay%2Fments", []string{someJWT}, "InvalidRequest", 400},
+		{"/credentials/payments?", []string{someJWT}, "InvalidRequest", 400},
+		{"/credentials/pay%6Dents", []string{someJWT}, "InvalidRequest", 400},
+		{"/credentials/%2e%2e/payments", []string{someJWT}, "InvalidRequest", 400},
+		{"/credentials/payments%00", []string{someJWT}, "InvalidIdentityToken", 400},
+		{"/credentials/payments%20", []string{someJWT}, "InvalidIdentityToken", 400},
+		{"/credentials/payments%5Cx", []string{someJWT}, "InvalidIdentityToken", 400},
+		{"/credentials/payments/", []string{someJWT}, "InvalidIdentityToken", 400},
+		{"/credentials/../payments", []string{someJWT}, "InvalidIdentityToken", 400},
 		{"/credentials/", []string{someJWT}, "InvalidIdentityToken", 400},
 		{"/credentials/a/b", []string{someJWT}, "InvalidIdentityToken", 400},
 		{"/credentials/payments", []string{"Bearer " + someJWT}, "InvalidIdentityToken", 400},
@@ -194,6 +205,46 @@ func TestContainerCredentials(t *testing.T) {
 		require.Equal(t, row.status, status, row.target)
 		require.Contains(t, body, `{"code":"`+row.code+`","message":"`)
 	}
+	require.Len(t, f.all(), before, "Vault is not asked")
+}
+
+// TestSidecarIsForThisMachine: a page in a browser reaches an address of loopback
+// by a name that it has made one of it, and cannot choose another Host.
+func TestSidecarIsForThisMachine(t *testing.T) {
+	t.Parallel()
+	f := newOpenVault(t)
+	client, err := login.NewClient(f.URL, "", "", "", time.Minute)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("hvs.own"), 0o600))
+	own := &login.Own{Method: login.Method{Kind: login.Token, Path: login.Token}, TokenFile: file}
+	identity, err := login.NewIdentity(t.Context(), own, client, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	call := func(local bool, host, authorization string) wire {
+		g := newTestGateway(t, f.URL, func(c *Config) { c.Identity, c.LocalIdentity = identity, local })
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=GetCallerIdentity&Version=2011-06-15"))
+		r.Header.Set("Content-Type", formType)
+		r.Header.Set("Authorization", authorization)
+		r.Host = host
+		w := httptest.NewRecorder()
+		g.ServeHTTP(w, r)
+		return wire{w.Code, w.Header(), w.Body.String()}
+	}
+	for _, host := range []string{"127.0.0.1:8204", "127.0.0.1", "127.8.8.8:1", "[::1]:8204", "::1", "localhost", "LOCALHOST:8204"} {
+		w := call(true, host, testAuthorization)
+		require.Equal(t, 200, w.status, host)
+		require.Contains(t, w.body, testARNs.user("e1"))
+	}
+	require.Equal(t, 200, call(false, "sidecar:8204", testAuthorization).status)
+	before := len(f.all())
+	for _, host := range []string{"evil.example:8204", "127.0.0.1.evil.example", "localhost.evil.example:8204", "10.0.0.1", "0.0.0.0:8204", "", ":8204", "2130706433"} {
+		w := call(true, host, testAuthorization)
+		require.Equal(t, 403, w.status, host)
+		require.Contains(t, w.body, "must be addressed to loopback")
+	}
+	// A session's call is not made as somebody else when its token is taken off.
+	w := call(true, "127.0.0.1:8204", strings.Replace(testAuthorization, "SignedHeaders=", "SignedHeaders=x-amz-security-token;", 1))
+	require.Contains(t, w.body, "<Code>MissingAuthenticationToken</Code>")
 	require.Len(t, f.all(), before, "Vault is not asked")
 }
 

@@ -138,6 +138,7 @@ func (o *loginOptions) check(listen string, requireToken, tls bool) error {
 // callers is what the flags about callers amount to.
 type callers struct {
 	identity *login.Identity // for calls without a session token
+	local    bool            // of this machine only
 	sessions *session.Sealer
 	logins   *login.Broker
 }
@@ -153,14 +154,16 @@ func (o *options) callers(ctx context.Context, log *slog.Logger, registry promet
 		}
 	}
 	if l.sidecar {
-		c.identity = own
+		c.identity, c.local = own, !l.sidecarRemote
 		log.Warn("sidecar: whoever reaches this address has the identity of the endpoint", "address", o.listen, "method", l.own.Method.Kind, "role", l.own.Role)
 	}
 	source, err := o.sealingKeys(own, log)
 	if err != nil || source == nil {
 		return c, err
 	}
-	audience := strings.Join([]string{o.arns.Partition, o.arns.Account, strings.Trim(o.namespace, "/")}, ":")
+	// A request to one endpoint must be none to another that has the same keys
+	// but other keys of callers behind it.
+	audience := fmt.Sprintf("%q", []string{o.arns.Partition, o.arns.Region, o.arns.Account, strings.Trim(o.namespace, "/"), strings.Trim(o.mount, "/")})
 	if c.sessions, err = session.NewSealer(ctx, source, audience); err != nil || l.login == "" {
 		return c, err
 	}
@@ -237,7 +240,7 @@ func generateMac(ctx context.Context, client *api.Client, token, path string, me
 
 // apply has a gateway know its callers.
 func (c callers) apply(config *gateway.Config) {
-	config.Identity, config.Sessions, config.Logins = c.identity, c.sessions, c.logins
+	config.Identity, config.LocalIdentity, config.Sessions, config.Logins = c.identity, c.local, c.sessions, c.logins
 }
 
 // reload reads the sealing keys again.

@@ -216,7 +216,8 @@ func (k *keyring) find(ctx context.Context, id keyID) (*keySet, error) {
 	if time.Since(k.last) < refreshPause {
 		return nil, errUnknownKey
 	}
-	if err := k.load(ctx); err != nil {
+	// Whoever asks first may go away: the keys are for all.
+	if err := k.load(context.WithoutCancel(ctx)); err != nil {
 		return nil, err
 	}
 	if set := k.current.Load(); set.keys[id] != nil {

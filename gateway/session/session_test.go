@@ -147,6 +147,26 @@ func TestRotation(t *testing.T) {
 	require.ErrorIs(t, err, ErrInvalid, "even if it was remembered")
 }
 
+// TestWhoGoesAwayEndsNoReading has a caller with a key that nobody knows go away
+// while the keys are read, as a hostile one would all the time.
+func TestWhoGoesAwayEndsNoReading(t *testing.T) {
+	t.Parallel()
+	current := keyA
+	s := newSealer(t, func(ctx context.Context) ([][]byte, error) {
+		key, _ := hex.DecodeString(current)
+		return [][]byte{key}, ctx.Err()
+	}, "")
+	current = keyB
+	token, _ := sealOne(t, newSealer(t, KeyFile(keyFile(t, keyB)), ""))
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.unpause()
+	_, err := s.Open(gone, Prefix+strings.Repeat("A", 80), now)
+	require.ErrorIs(t, err, ErrInvalid)
+	_, err = s.Open(t.Context(), token, now)
+	require.NoError(t, err)
+}
+
 func TestBadKeysLeaveTheOldOnes(t *testing.T) {
 	t.Parallel()
 	path := keyFile(t, keyA)
