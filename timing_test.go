@@ -30,11 +30,9 @@ func TestTimeOfWrongMacs(t *testing.T) {
 		key := kms.NewMacKey(spec, make([]byte, spec.Bytes()))
 		message := []byte("a message")
 		mac := key.Append(nil, message)
-		var wrong [2][]byte
-		wrong[0], wrong[1] = dudect.Flipped(mac, 0), dudect.Flipped(mac, len(mac)-1)
-		dudect.SameTime(t, [2]func(){
-			func() { key.Verify(message, wrong[0]) },
-			func() { key.Verify(message, wrong[1]) },
+		dudect.SameTime(t, func(class int) func() {
+			wrong := dudect.Flipped(mac, class*(len(mac)-1))
+			return func() { key.Verify(message, wrong) }
 		}, dudect.EarlyExit(len(mac), 1))
 	}
 
@@ -43,12 +41,11 @@ func TestTimeOfWrongMacs(t *testing.T) {
 	data := fields{"message": "bWVzc2FnZQ==", "mac_algorithm": "HMAC_SHA_512"}
 	mac, err := base64.StdEncoding.DecodeString(write(t, m, "generate-mac/k", data)["mac"].(string))
 	require.NoError(t, err)
-	request := func(position int) func() {
+	dudect.SameTime(t, func(class int) func() {
 		return m.handler(t, kms.TypeInvalidMac, "verify-mac/k", fields{
-			"message": "bWVzc2FnZQ==", "mac_algorithm": "HMAC_SHA_512", "mac": base64.StdEncoding.EncodeToString(dudect.Flipped(mac, position)),
+			"message": "bWVzc2FnZQ==", "mac_algorithm": "HMAC_SHA_512", "mac": base64.StdEncoding.EncodeToString(dudect.Flipped(mac, class*(len(mac)-1))),
 		})
-	}
-	dudect.SameTime(t, [2]func(){request(0), request(len(mac) - 1)}, dudect.EarlyExit(len(mac), 1))
+	}, dudect.EarlyExit(len(mac), 1))
 }
 
 // TestTimeOfOverlap: the time of a verification through an alias does not tell
@@ -63,21 +60,25 @@ func TestTimeOfOverlap(t *testing.T) {
 		write(t, m, "aliases/a", fields{"target_key_id": key, "overlap": "1h"})
 		macs = append(macs, write(t, m, "generate-mac/"+key, data)["mac"].(string))
 	}
-	request := func(mac string) func() {
-		return m.handler(t, "", "verify-mac/alias/a", fields{"message": data["message"], "mac_algorithm": data["mac_algorithm"], "mac": mac})
+	// request verifies the MAC by the first of two keys for class 0, and by the
+	// second for class 1.
+	request := func(first, second int) dudect.Work {
+		return func(class int) func() {
+			mac := macs[[]int{first, second}[class]]
+			return m.handler(t, "", "verify-mac/alias/a", fields{"message": data["message"], "mac_algorithm": data["mac_algorithm"], "mac": mac})
+		}
 	}
-	stopsAtTheFirst := func(tries int) func() {
-		key := kms.NewMacKey(kms.HMAC256, make([]byte, 32))
+	stopsAtTheFirst := func(class int) func() {
+		key, tries := kms.NewMacKey(kms.HMAC256, make([]byte, 32)), 1+4*class
 		return func() {
 			for range tries {
 				key.Verify([]byte("message"), make([]byte, 32))
 			}
 		}
 	}
-	newest, oldest := request(macs[4]), request(macs[0])
-	dudect.SameTime(t, [2]func(){newest, oldest}, [2]func(){stopsAtTheFirst(1), stopsAtTheFirst(5)})
-	middle := request(macs[2])
-	if differs, value := dudect.Differs([2]func(){middle, oldest}); differs {
+	const newest, middle, oldest = 4, 2, 0
+	dudect.SameTime(t, request(newest, oldest), stopsAtTheFirst)
+	if differs, value := dudect.Differs(dudect.Runs, request(middle, oldest)); differs {
 		t.Errorf("two former keys differ, t = %.1f", value)
 	}
 }

@@ -32,7 +32,7 @@ func TestTimeOfRefusals(t *testing.T) {
 		}
 	}
 	mac := body{"message": "aGVsbG8=", "mac_algorithm": "HMAC_SHA_256"}
-	here := native("keys/order/"+hereKey, body{"key_spec": "HMAC_256"})
+	const runs = 500 // of a request
 	for what, refusal := range map[string]func(name string) func(){
 		"writes of keys":                   func(name string) func() { return native("keys/order/"+name, body{"key_spec": "HMAC_256"}) },
 		"writes of aliases":                func(name string) func() { return native("aliases/order/"+name, body{"target_key_id": "x"}) },
@@ -42,25 +42,17 @@ func TestTimeOfRefusals(t *testing.T) {
 		"MACs by the endpoint":             func(name string) func() { return endpoint("order/" + name) },
 		"MACs by the endpoint, of aliases": func(name string) func() { return endpoint("alias/order/" + name) },
 	} {
-		value := 0.0
-		for range 3 {
-			if value = dudect.Measure(500, [2]func(){refusal(hereKey), refusal(noneKey)}); value < dudect.Threshold {
-				break
-			}
-		}
-		if value >= dudect.Threshold {
+		names := [2]string{hereKey, noneKey}
+		if differs, value := dudect.Differs(runs, func(class int) func() { return refusal(names[class]) }); differs {
 			t.Errorf("refusals of %s that are there and that are not differ in time, t = %.1f", what, value)
 		}
 	}
-	slower := func() {
-		here()
-		for end := time.Now().Add(400 * time.Microsecond); time.Now().Before(end); {
+	dudect.Finds(t, runs, func(class int) func() {
+		here, extra := native("keys/order/"+hereKey, body{"key_spec": "HMAC_256"}), time.Duration(class)*400*time.Microsecond
+		return func() {
+			here()
+			for end := time.Now().Add(extra); time.Now().Before(end); {
+			}
 		}
-	}
-	for range 4 {
-		if dudect.Measure(600, [2]func(){here, slower}) >= dudect.Threshold {
-			return
-		}
-	}
-	t.Error("a planted difference goes unnoticed")
+	})
 }

@@ -19,19 +19,32 @@ import (
 // both classes alike, so load makes a difference harder to see, not likelier.
 const Threshold = 10
 
+// agreeing is how many measurements in a row must find the same class slower.
+const agreeing = 4
+
 // crops are the parts of the fastest runs that are looked at, each for itself.
 var crops = []float64{0.25, 0.5, 0.75, 0.9}
 
-// runs is enough to see a comparison that ends at the first wrong byte behind
+// Runs is enough to see a comparison that ends at the first wrong byte behind
 // all else that a request takes.
-const runs = 40_000
+const Runs = 40_000
 
-// T runs one of two functions at a time, chosen at random, and returns the
-// largest absolute t-value of their times over all crops.
-func T(classes [2]func()) float64 { return Measure(runs, classes) }
+// Work returns what is to be timed of a class, 0 or 1. It is called again for
+// each measurement and is to make anew what the two classes differ in.
+type Work func(class int) func()
 
-// Measure is [T] with another number of runs, for what takes long.
-func Measure(runs int, classes [2]func()) float64 {
+// Measure runs one of the two classes at a time, chosen at random, and returns
+// the t-value of their times that is the largest of all crops. It is positive
+// where class 0 is the slower one.
+func Measure(runs int, work Work) float64 {
+	// Where in memory things lie is worth a fraction of a nanosecond, which a
+	// busy machine makes more of and the test finds. So neither class is always
+	// made first.
+	var classes [2]func()
+	first := rand.IntN(2)
+	classes[first] = work(first)
+	classes[1-first] = work(1 - first)
+
 	var times [2][]float64
 	for range runs / 100 {
 		classes[0]()
@@ -50,19 +63,25 @@ func Measure(runs int, classes [2]func()) float64 {
 	worst := 0.0
 	for _, crop := range crops {
 		limit := all[int(crop*float64(len(all)-1))]
-		worst = max(worst, math.Abs(welch(below(times[0], limit), below(times[1], limit))))
+		if t := welch(below(times[0], limit), below(times[1], limit)); math.Abs(t) > math.Abs(worst) {
+			worst = t
+		}
 	}
 	return worst
 }
 
 // Differs reports whether the times of two classes differ each time that they
-// are measured. One measurement may be spoilt, by a code path that was cold in
-// one class, say.
-func Differs(classes [2]func()) (differs bool, t float64) {
-	for range 3 {
-		if t = T(classes); t < Threshold {
+// are measured, in the same direction. A difference that comes of where things
+// lie in memory has another one, or none, when they are made anew; what comes
+// of their contents stays.
+func Differs(runs int, work Work) (differs bool, t float64) {
+	slower := 0.0
+	for range agreeing {
+		t = Measure(runs, work)
+		if math.Abs(t) < Threshold || t*slower < 0 {
 			return false, t
 		}
+		slower = t
 	}
 	return true, t
 }
@@ -98,18 +117,29 @@ func moments(x []float64) (mean, variance float64) {
 
 // SameTime expects that two pieces of work take the same time, and that it would
 // be noticed if they did not: with a leak, which differs, after each.
-func SameTime(tb testing.TB, work, leak [2]func()) {
+func SameTime(tb testing.TB, work, leak Work) {
 	tb.Helper()
-	if differs, t := Differs(work); differs {
+	if differs, t := Differs(Runs, work); differs {
 		tb.Errorf("the times differ, t = %.1f", t)
 	}
-	with := func(i int) func() { return func() { work[i](); leak[i]() } }
+	Finds(tb, Runs, func(class int) func() {
+		work, leak := work(class), leak(class)
+		return func() { work(); leak() }
+	})
+}
+
+// Finds expects that a planted difference is found. One measurement in many may
+// be spoilt.
+func Finds(tb testing.TB, runs int, planted Work) {
+	tb.Helper()
+	var t float64
 	for range 3 {
-		if T([2]func(){with(0), with(1)}) >= Threshold {
+		var differs bool
+		if differs, t = Differs(runs, planted); differs {
 			return
 		}
 	}
-	tb.Error("a planted difference goes unnoticed")
+	tb.Errorf("a planted difference goes unnoticed, t = %.1f", t)
 }
 
 // compared makes a planted comparison work that no compiler drops.
@@ -118,12 +148,11 @@ var compared atomic.Int64
 // EarlyExit compares MACs of which the first or the last byte is wrong, as they
 // must not be compared: a leak to plant. A byte takes steps atomic additions,
 // some five nanoseconds each; what takes longer itself hides a smaller leak.
-func EarlyExit(bytes, steps int) [2]func() {
+func EarlyExit(bytes, steps int) Work {
 	right := make([]byte, bytes)
-	var compare [2]func()
-	for i, position := range []int{0, bytes - 1} {
-		wrong := Flipped(right, position)
-		compare[i] = func() {
+	return func(class int) func() {
+		wrong := Flipped(right, class*(bytes-1))
+		return func() {
 			for i := range right {
 				for range steps {
 					compared.Add(1)
@@ -134,7 +163,6 @@ func EarlyExit(bytes, steps int) [2]func() {
 			}
 		}
 	}
-	return compare
 }
 
 // Flipped returns a copy with one byte changed.
