@@ -2,9 +2,11 @@ package kmshmac
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,22 +34,34 @@ func TestSecurityPageNamesTests(t *testing.T) {
 	}
 }
 
-// TestPagesForDevelopersNameWhatIsThere holds the pages about the inside to the
-// tests and files that they name.
-func TestPagesForDevelopersNameWhatIsThere(t *testing.T) {
+// TestPagesNameWhatIsThere holds all pages to the tests that they name, also as
+// the pattern of -run, and those about the inside to the files.
+func TestPagesNameWhatIsThere(t *testing.T) {
 	t.Parallel()
-	exists := testNames(t)
-	name, file := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`"), regexp.MustCompile("`([a-z0-9_/]+\\.go)`")
-	for _, page := range []string{"CONTRIBUTING.md", "docs/architecture.md", "examples/README.md"} {
-		text, err := os.ReadFile(page)
-		require.NoError(t, err)
-		for _, match := range name.FindAllStringSubmatch(string(text), -1) {
+	exists, named := testNames(t), 0
+	name, pattern := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`"), regexp.MustCompile(`-run '?([A-Za-z0-9_^$|()]+)`)
+	file := regexp.MustCompile("`([a-z0-9_/-]+\\.go)`")
+	require.NoError(t, walkFiles(func(page, text string) {
+		if !strings.HasSuffix(page, ".md") {
+			return
+		}
+		for _, match := range name.FindAllStringSubmatch(text, -1) {
 			require.True(t, exists[match[1]], "%s: %s is no test", page, match[1])
+			named++
 		}
-		for _, match := range file.FindAllStringSubmatch(string(text), -1) {
-			require.FileExists(t, match[1], page)
+		for _, match := range pattern.FindAllStringSubmatch(text, -1) {
+			found := slices.ContainsFunc(slices.Collect(maps.Keys(exists)), regexp.MustCompile(match[1]).MatchString)
+			require.True(t, found || match[1] == "^$", "%s: -run %s is no test", page, match[1])
 		}
-	}
+		if page == "CONTRIBUTING.md" || page == "docs/architecture.md" {
+			files := file.FindAllStringSubmatch(text, -1)
+			require.NotEmpty(t, files)
+			for _, match := range files {
+				require.FileExists(t, match[1], page)
+			}
+		}
+	}))
+	require.Greater(t, named, 50)
 }
 
 // TestAPIPageHasEveryPath: docs/api.md and the engine have the same paths with the
