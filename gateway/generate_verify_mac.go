@@ -91,8 +91,6 @@ func (c *call) askForMac(data map[string]any, out *macFields) error {
 	if err != nil {
 		return err
 	}
-	r := vaultRequest{token: c.caller.token, from: c.trace.from, correlation: c.trace.id, body: body}
-	return c.receive(r.correlation, out, func(ctx context.Context) ([]byte, error) {
-		return c.gateway.askForMacs(ctx, c.op.path+"/"+c.key.native, r)
-	})
+	q := macQuestion{path: c.op.path + "/" + c.key.native, token: c.caller.token, from: c.trace.from, correlation: c.trace.id, json: body}
+	return c.receive(q.correlation, out, func(ctx context.Context) ([]byte, error) { return c.gateway.askForMacs(ctx, q) })
 }

@@ -4,6 +4,7 @@ package gateway
 // it, one or many, and how its answer is dealt out to them.
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"strings"
@@ -64,16 +65,13 @@ func (g *Gateway) sendMacs(ctx context.Context, group macGroup, calls []macReque
 
 func (g *Gateway) sendTogether(ctx context.Context, group macGroup, calls []macRequest) []macAnswer {
 	g.metrics.shared(len(calls))
-	correlation := calls[0].requestID
 	var fields macFields
-	r := vaultRequest{token: group.token, from: calls[0].from, correlation: correlation, body: macRequestBody(group, calls)}
+	q := newMacQuestion(group, calls)
 	start := time.Now()
-	body, err := g.askForMacs(ctx, group.path(), r)
+	body, err := g.askForMacs(ctx, q)
 	repeated := calls[0].repeated // as all of them, or none
 	if err != nil && !repeated {
-		body, err, repeated = g.retries.again(ctx, start, err, func(ctx context.Context) ([]byte, error) {
-			return g.askForMacs(ctx, group.path(), r)
-		})
+		body, err, repeated = g.retries.again(ctx, start, err, func(ctx context.Context) ([]byte, error) { return g.askForMacs(ctx, q) })
 	}
 	vaultID := ""
 	if err == nil {
@@ -81,9 +79,20 @@ func (g *Gateway) sendTogether(ctx context.Context, group macGroup, calls []macR
 	}
 	answers := fields.answers(group, len(calls), err)
 	for i := range answers {
-		answers[i].correlation, answers[i].vaultID, answers[i].repeated = correlation, vaultID, repeated
+		answers[i].correlation, answers[i].vaultID, answers[i].repeated = q.correlation, vaultID, repeated
 	}
 	return answers
+}
+
+// newMacQuestion returns the request for one call or for many.
+func newMacQuestion(group macGroup, calls []macRequest) macQuestion {
+	q := macQuestion{
+		path: group.path(), token: group.token, from: calls[0].from, correlation: calls[0].requestID, json: macRequestBody(group, calls),
+	}
+	if len(calls) >= formFrom {
+		q.form = func() []byte { return macRequestForm(group, calls) }
+	}
+	return q
 }
 
 // decode reads Vault's answer and returns Vault's id of the request.
@@ -159,33 +168,61 @@ func (f *macFields) alone(verify bool) macAnswer {
 // macRequestBody writes the native request: plain for one call, in the compact
 // form of a batch for more. Nothing in it needs escaping.
 func macRequestBody(group macGroup, calls []macRequest) []byte {
-	size := 96
-	for i := range calls {
-		size += len(calls[i].message) + len(calls[i].mac) + 2
-	}
-	body := make([]byte, 0, size)
+	body := make([]byte, 0, requestSize(calls))
 	body = append(append(body, `{"mac_algorithm":"`...), group.algorithm...)
 	plural := ""
 	if len(calls) > 1 {
 		plural = "s"
 	}
 	body = append(append(append(body, `","message`...), plural...), `":"`...)
+	body = appendBlobs(body, calls, (*macRequest).messageBlob)
+	if group.verify {
+		body = append(append(append(body, `","mac`...), plural...), `":"`...)
+		body = appendBlobs(body, calls, (*macRequest).macBlob)
+	}
+	return append(body, `"}`...)
+}
+
+// formFrom is from how many calls on a POST is better a form: of fewer, Vault
+// takes JSON as fast. Of a thousand, a form costs it a fifth less.
+const formFrom = 32
+
+// macRequestForm writes the native request for many calls as a form. All that
+// has a meaning in it is the plus sign.
+func macRequestForm(group macGroup, calls []macRequest) []byte {
+	body := make([]byte, 0, requestSize(calls))
+	body = append(append(body, "mac_algorithm="...), group.algorithm...)
+	body = append(body, "&messages="...)
+	body = appendBlobs(body, calls, (*macRequest).messageBlob)
+	if group.verify {
+		body = append(body, "&macs="...)
+		body = appendBlobs(body, calls, (*macRequest).macBlob)
+	}
+	return bytes.ReplaceAll(body, []byte("+"), []byte("%2B"))
+}
+
+func (m *macRequest) messageBlob() []byte { return m.message }
+
+func (m *macRequest) macBlob() []byte { return m.mac }
+
+// requestSize is enough for the native request without escapes.
+func requestSize(calls []macRequest) int {
+	size := 96
+	for i := range calls {
+		size += len(calls[i].message) + len(calls[i].mac) + 2
+	}
+	return size
+}
+
+// appendBlobs appends one blob of each call, separated by commas.
+func appendBlobs(body []byte, calls []macRequest, blob func(*macRequest) []byte) []byte {
 	for i := range calls {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = append(body, calls[i].message...)
+		body = append(body, blob(&calls[i])...)
 	}
-	if group.verify {
-		body = append(append(append(body, `","mac`...), plural...), `":"`...)
-		for i := range calls {
-			if i > 0 {
-				body = append(body, ',')
-			}
-			body = append(body, calls[i].mac...)
-		}
-	}
-	return append(body, `"}`...)
+	return body
 }
 
 func sameAnswer(a macAnswer, n int) []macAnswer {

@@ -98,12 +98,21 @@ func (g *Gateway) goesSingle(group *macGroup) {
 	g.routes.remember(key, known)
 }
 
-// askForMacs makes the request for one or many MACs, on the path behind the
-// mount's, by the ways that there are until Vault lets one through.
-func (g *Gateway) askForMacs(ctx context.Context, path string, r vaultRequest) ([]byte, error) {
-	key := g.routes.keyOf(r.token, path)
+// macQuestion is a request for one or many MACs, whichever way it goes.
+type macQuestion struct {
+	path                     string // behind the mount's, and behind granted/
+	token, from, correlation string // as in vaultRequest
+	json                     []byte
+	// form writes the same as a form, for a POST; nil if JSON is as good.
+	form func() []byte
+}
+
+// askForMacs makes the request by the ways that there are until Vault lets one
+// through.
+func (g *Gateway) askForMacs(ctx context.Context, q macQuestion) ([]byte, error) {
+	key := g.routes.keyOf(q.token, q.path)
 	known := g.routes.get(key)
-	body, err := g.askBy(ctx, known.route, path, r)
+	body, err := g.askBy(ctx, known.route, q)
 	if !notThisWay(err) {
 		return body, err
 	}
@@ -112,7 +121,7 @@ func (g *Gateway) askForMacs(ctx context.Context, path string, r vaultRequest) (
 		if route == known.route {
 			continue
 		}
-		body, err := g.askBy(ctx, route, path, r)
+		body, err := g.askBy(ctx, route, q)
 		if !notThisWay(err) {
 			known.route = route
 			g.routes.remember(key, known)
@@ -125,14 +134,18 @@ func (g *Gateway) askForMacs(ctx context.Context, path string, r vaultRequest) (
 	return nil, denied
 }
 
-func (g *Gateway) askBy(ctx context.Context, route macRoute, path string, r vaultRequest) ([]byte, error) {
-	r.method = http.MethodPost
-	if route.patch {
-		r.method = http.MethodPatch
+func (g *Gateway) askBy(ctx context.Context, route macRoute, q macQuestion) ([]byte, error) {
+	r := vaultRequest{
+		method: http.MethodPost, path: g.mount + q.path, body: q.json, token: q.token, from: q.from, correlation: q.correlation,
 	}
-	r.path = g.mount + path
 	if route.granted {
-		r.path = g.mount + "granted/" + path
+		r.path = g.mount + "granted/" + q.path
+	}
+	switch {
+	case route.patch:
+		r.method = http.MethodPatch
+	case q.form != nil:
+		r.body, r.form = q.form(), true
 	}
 	return g.ask(ctx, r)
 }

@@ -1,9 +1,11 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -181,6 +183,40 @@ func TestSharedRequestsOfTheDenied(t *testing.T) {
 	}
 	require.Len(t, f.all(), 4+5*4)
 	require.False(t, g.single(&group))
+}
+
+// TestLargePosts: a caller whose policy knows no PATCH asks for many MACs by a
+// form, which says what the JSON says, and for few by JSON.
+func TestLargePosts(t *testing.T) {
+	for _, verify := range []bool{false, true} {
+		f := newFakeVault(t, func(c *vaultCall) (int, string) {
+			if c.method != "POST" {
+				return errorsOnly(403, "1 error occurred:\n\t* permission denied\n\n")
+			}
+			return 200, `{"data":{}}`
+		})
+		g := newTestGateway(t, f.URL)
+		group := macGroup{token: "t", key: "k", algorithm: "HMAC_SHA_256", verify: verify}
+		calls := make([]macRequest, formFrom)
+		for i := range calls {
+			calls[i] = macRequest{message: fmt.Appendf(nil, "%d+/8=", i), mac: fmt.Appendf(nil, "+/%d==", i)}
+		}
+		g.sendMacs(t.Context(), group, calls)
+		c := f.last(t)
+		require.Equal(t, "application/x-www-form-urlencoded", c.header.Get("Content-Type"))
+		form, err := url.ParseQuery(string(c.raw))
+		require.NoError(t, err)
+		var asked map[string]string
+		require.NoError(t, json.Unmarshal(macRequestBody(group, calls), &asked))
+		require.Len(t, form, len(asked))
+		for name, value := range asked {
+			require.Equal(t, []string{value}, form[name], name)
+		}
+
+		g.sendMacs(t.Context(), group, calls[1:])
+		c = f.last(t)
+		require.Equal(t, "POST application/json", c.method+" "+c.header.Get("Content-Type"))
+	}
 }
 
 // A standby may answer where the active node is; the request follows, with its

@@ -143,6 +143,7 @@ type vaultRequest struct {
 	method, path string
 	query        url.Values
 	body         []byte
+	form         bool // body is one, and no JSON
 	token        string
 	// from and correlation are the X-Forwarded-For and X-Correlation-Id of the
 	// request, unless they are empty.
@@ -154,6 +155,7 @@ var (
 	headerJSON = []string{"application/json"}
 	// headerPatch is the only type that Vault takes for a PATCH.
 	headerPatch = []string{"application/merge-patch+json"}
+	headerForm  = []string{"application/x-www-form-urlencoded"}
 )
 
 // do makes a request and returns the body of the answer. It fails with a
@@ -245,9 +247,13 @@ func (v *Vault) request(ctx context.Context, r vaultRequest) *http.Request {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	if r.body != nil {
-		header["Content-Type"] = headerJSON
-		if r.method == http.MethodPatch {
+		switch {
+		case r.form:
+			header["Content-Type"] = headerForm
+		case r.method == http.MethodPatch:
 			header["Content-Type"] = headerPatch
+		default:
+			header["Content-Type"] = headerJSON
 		}
 		request.ContentLength = int64(len(r.body))
 		request.Body = io.NopCloser(bytes.NewReader(r.body))
