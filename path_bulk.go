@@ -73,8 +73,9 @@ func bulkPath(name, verb, suffix string, fields map[string]*framework.FieldSchem
 
 // bulkResults collects what has become of each item.
 type bulkResults struct {
-	list   []map[string]any
-	failed int
+	list     []map[string]any
+	failed   int
+	readOnly bool // this node cannot write, and so has done nothing
 }
 
 // add adds a result. An error is the item's own, also one that is not the
@@ -85,6 +86,7 @@ func (r *bulkResults) add(item map[string]any, result string, err error) {
 	} else {
 		var ex *kms.Exception
 		if !errors.As(err, &ex) {
+			r.readOnly = r.readOnly || errors.Is(asInternal(err), logical.ErrReadOnly)
 			ex = &kms.Exception{Type: kms.TypeInternal, Message: "whether this was done is not known: read it"}
 		}
 		item["error"] = &itemError{ex.Type, ex.Text()}
@@ -93,11 +95,16 @@ func (r *bulkResults) add(item map[string]any, result string, err error) {
 	r.list = append(r.list, item)
 }
 
-func (r *bulkResults) response() *logical.Response {
+// response answers the results. Where this node cannot write, it is Vault's to
+// pass the whole request to one that can.
+func (r *bulkResults) response() (*logical.Response, error) {
+	if r.readOnly {
+		return nil, logical.ErrReadOnly
+	}
 	if r.list == nil {
 		r.list = []map[string]any{}
 	}
-	return &logical.Response{Data: map[string]any{"results": r.list, "failed": r.failed}}
+	return &logical.Response{Data: map[string]any{"results": r.list, "failed": r.failed}}, nil
 }
 
 // bulkKeys applies a change to a page of the keys that a filter chooses. Which
@@ -127,9 +134,11 @@ func (b *backend) bulkKeys(ctx context.Context, req *logical.Request, d *framewo
 		result, err := bulkChange(&items[i], operation, d.Get("dry_run").(bool), now, would, change)
 		results.add(map[string]any{"key_id": items[i].ID}, result, err)
 	}
-	resp := results.response()
-	addPaging(resp.Data, next)
-	return resp, nil
+	resp, err := results.response()
+	if err == nil {
+		addPaging(resp.Data, next)
+	}
+	return resp, err
 }
 
 func bulkChange(item *keystore.InventoryItem, operation string, dryRun bool, now time.Time, would func(*keystore.InventoryItem) bool, change func(id string) error) (string, error) {
@@ -181,7 +190,7 @@ func (b *backend) pathBulkMove(ctx context.Context, req *logical.Request, d *fra
 		result, err := b.bulkMove(ctx, req.Storage, folder, in)
 		results.add(item, result, err)
 	}
-	return results.response(), nil
+	return results.response()
 }
 
 func (b *backend) bulkMove(ctx context.Context, s logical.Storage, folder string, in keystore.AliasInput) (string, error) {
