@@ -3,6 +3,7 @@ package kmshmac
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,4 +111,34 @@ func storageCalls(t *testing.T, m *mount, op logical.Operation, path string, dat
 	require.NoError(t, err)
 	require.False(t, resp.IsError(), "%v", resp)
 	return storage.calls
+}
+
+// TestDeepAliasesAreBounded: folders in the names of aliases are no work for
+// who looks for the aliases of a key.
+func TestDeepAliasesAreBounded(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	createKey(t, m, "team/a")
+	alias := func(i int) string { return fmt.Sprintf("aliases/team/x%d%s", i, strings.Repeat("/d", 110)) }
+	for i := range 49 {
+		write(t, m, alias(i), fields{"target_key_id": "team/a"})
+	}
+	require.LessOrEqual(t, len(storageCalls(t, m, logical.UpdateOperation, alias(49), fields{"target_key_id": "team/a"})), 20)
+	forgetAll(t, m)
+	for path, want := range map[string]int{"aliases/": 50, "aliases/team/": 50, "aliases/team/x7/": 1, "aliases/team/x7/d/": 1, "aliases/tea/": 0, "aliases/team/x/": 0} {
+		require.Len(t, names(t, m, path, fields{"target_key_id": "team/a"}), want, path)
+	}
+	require.LessOrEqual(t, len(storageCalls(t, m, logical.ReadOperation, "inventory/team", nil)), 60)
+	do(t, m, logical.DeleteOperation, alias(3), nil)
+	require.Len(t, names(t, m, "aliases/", fields{"target_key_id": "team/a"}), 49)
+	require.Len(t, storageKeys(t, m, aliasIndex("team/a")), 49)
+
+	// Hints of version 0.1.0 are found, and dropped.
+	deep := "team/old" + strings.Repeat("/d", 20)
+	putAlias(t, m, deep, "team/a", m.clock.now())
+	forgetAll(t, m)
+	require.Contains(t, names(t, m, "aliases/", fields{"target_key_id": "team/a"}), deep)
+	write(t, m, "aliases/"+deep, fields{"target_key_id": "team/a"})
+	do(t, m, logical.DeleteOperation, "aliases/"+deep, nil)
+	require.Len(t, storageKeys(t, m, aliasIndex("team/a")), 49)
 }

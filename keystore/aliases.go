@@ -252,7 +252,7 @@ func (st *Store) publishAlias(a *Alias) {
 // saveAlias writes an alias and publishes it. The change holds the locks of the
 // alias and of its target. The hint comes first, so that none is missing.
 func (w *write) saveAlias(a *Alias) error {
-	if err := w.put(aliasIndex(a.TargetKeyID)+a.ShortName(), struct{}{}); err != nil {
+	if err := w.put(aliasHint(a.TargetKeyID, a.ShortName()), struct{}{}); err != nil {
 		return err
 	}
 	if err := w.put(a.Name, a); err != nil {
@@ -275,13 +275,44 @@ func (w *write) removeAlias(a *Alias) error {
 }
 
 func (w *write) dropAliasHint(keyID, shortName string) error {
-	return w.remove(aliasIndex(keyID) + shortName)
+	hint := aliasHint(keyID, shortName)
+	if old := aliasHintOf010(keyID, shortName); old != hint {
+		if err := w.remove(old); err != nil {
+			return err
+		}
+	}
+	return w.remove(hint)
 }
 
-// aliasHints returns the names, without prefix, of the aliases that may point at
-// a key or accept it as a previous one, sorted.
-func (st *Store) aliasHints(ctx context.Context, s logical.Storage, keyID string) ([]string, error) {
-	return collect(ctx, s, aliasIndex(keyID))
+// aliasHints returns the names, without prefix, of the aliases in a folder, ""
+// for all, that may point at a key or accept it as a previous one, sorted. What
+// it reads does not depend on other teams' folders.
+func (st *Store) aliasHints(ctx context.Context, s logical.Storage, keyID, folder string) ([]string, error) {
+	first, _, nested := strings.Cut(folder, "/")
+	tops := []string{first + "/"}
+	if !nested {
+		var err error
+		if tops, err = list(ctx, s, aliasIndex(keyID)); err != nil {
+			return nil, err
+		}
+	}
+	var all []string
+	for _, top := range tops {
+		if !strings.HasSuffix(top, "/") {
+			all = append(all, top)
+			continue
+		}
+		below, err := collect(ctx, s, aliasIndex(keyID)+top) // deeper only where version 0.1.0 wrote
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range below {
+			all = append(all, top+strings.ReplaceAll(name, ".", "/"))
+		}
+	}
+	all = slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, folder) })
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // AliasesOf returns the aliases in a folder, "" for all, that point at a key,
@@ -325,13 +356,13 @@ func (st *Store) peekAliases(ctx context.Context, s logical.Storage, keyID, fold
 }
 
 func (st *Store) aliasesBy(ctx context.Context, s logical.Storage, keyID, folder string, get func(name string) (*Alias, error)) ([]*Alias, error) {
-	names, err := collect(ctx, s, aliasIndex(keyID)+folder)
+	names, err := st.aliasHints(ctx, s, keyID, folder)
 	if err != nil {
 		return nil, err
 	}
 	var aliases []*Alias
 	for _, name := range names {
-		a, err := get(aliasPrefix + folder + name)
+		a, err := get(aliasPrefix + name)
 		if err != nil {
 			return nil, err
 		}
@@ -541,7 +572,7 @@ func (in AliasInput) apply(existing *Alias, now time.Time) (*Alias, error) {
 }
 
 func (st *Store) checkAliasCount(ctx context.Context, s logical.Storage, keyID string) error {
-	hints, err := st.aliasHints(ctx, s, keyID)
+	hints, err := st.aliasHints(ctx, s, keyID, "")
 	if err != nil || len(hints) < kms.MaxAliasesPerKey {
 		return err
 	}
@@ -556,7 +587,7 @@ func (st *Store) checkAliasCount(ctx context.Context, s logical.Storage, keyID s
 // since who looks at the key looks at all of them. The alias that is about to
 // leave it is one of them.
 func (st *Store) checkHintCount(ctx context.Context, s logical.Storage, keyID string) error {
-	hints, err := st.aliasHints(ctx, s, keyID)
+	hints, err := st.aliasHints(ctx, s, keyID, "")
 	if err != nil || len(hints) <= maxAliasHints {
 		return err
 	}

@@ -91,7 +91,7 @@ func without(names []string, name string) []string {
 // knownAliasHints is aliasHints for those who only look.
 func (st *Store) knownAliasHints(ctx context.Context, s logical.Storage, keyID string) ([]string, error) {
 	prefix := aliasIndex(keyID)
-	return st.hints.get(prefix, st.mayKeep(prefix), func() ([]string, error) { return st.aliasHints(ctx, s, keyID) })
+	return st.hints.get(prefix, st.mayKeep(prefix), func() ([]string, error) { return st.aliasHints(ctx, s, keyID, "") })
 }
 
 // countGrants returns how many grants a key has.

@@ -22,8 +22,8 @@ const (
 	keyPrefix   = "key/"   // key/<key id>: keyRecord
 	aliasPrefix = "alias/" // alias/<name>: Alias, the only truth about an alias
 
-	// alias-of/<digest of the key id>/<name>: which aliases may point at a
-	// key, or accept it as a former one. Hints: an entry may be left over, none
+	// alias-of/<digest of the key id>/<see aliasHint>: which aliases may point at
+	// a key, or accept it as a former one. Hints: an entry may be left over, none
 	// is ever missing.
 	aliasIndexPrefix = "alias-of/"
 
@@ -54,6 +54,21 @@ func SealWrapped() []string {
 }
 
 func aliasIndex(keyID string) string { return aliasIndexPrefix + digest(keyID) + "/" }
+
+// aliasHint is the name of the hint that an alias may lead to a key. Below its
+// first segment, the team's folder, it has no folders, or who looks for the
+// aliases of a key would have as many to list as somebody likes to make.
+func aliasHint(keyID, shortName string) string {
+	first, rest, nested := strings.Cut(shortName, "/")
+	if nested {
+		// No name of an alias has a dot.
+		shortName = first + "/" + strings.ReplaceAll(rest, "/", ".")
+	}
+	return aliasIndex(keyID) + shortName
+}
+
+// aliasHintOf010 is aliasHint as version 0.1.0 has it.
+func aliasHintOf010(keyID, shortName string) string { return aliasIndex(keyID) + shortName }
 
 func grantsOf(keyID string) string { return grantPrefix + digest(keyID) + "/" }
 

@@ -92,7 +92,7 @@ func (st *Store) purgeLocked(ctx context.Context, s logical.Storage, id string, 
 	if err != nil || k == nil || !k.record.gone(st.now()) {
 		return true, nil, err
 	}
-	names, err := st.aliasHints(ctx, s, id)
+	names, err := st.aliasHints(ctx, s, id, "")
 	if err != nil {
 		return true, nil, err
 	}
