@@ -92,6 +92,11 @@ bench: vault ## Measure against Transit on a real Vault, into docs/performance.m
 bench-profile: vault ## Profiles of Vault, the plugin and the endpoint under load, into dist/profiles.
 	$(GO) run ./bench -profile dist/profiles -rounds 1 -duration 4s -only 'one|batch1000|batch100' -workload 'PATCH|endpoint|a form'
 
+# About ten minutes, most of them for making 110,100 keys.
+.PHONY: bench-inventory
+bench-inventory: vault ## Measure inventories on a real Vault, and MACs beside them, into docs/performance.md.
+	$(GO) run ./bench -inventory 100,10000,100000 -rounds 5 -write docs
+
 .PHONY: bench-parts
 bench-parts: ## Run the benchmarks of the parts.
 	$(GO) test -run '^$$' -bench . -benchmem ./...

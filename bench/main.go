@@ -39,6 +39,9 @@ type options struct {
 	workload *regexp.Regexp
 	write    string
 	profile  string
+
+	inventory []int         // numbers of keys, to measure inventories instead
+	settle    time.Duration // before each reading of an inventory but the first
 }
 
 func main() {
@@ -51,7 +54,7 @@ func main() {
 }
 
 func parse() *options {
-	o := &options{clients: []int{1, 16, 64, 256}, only: regexp.MustCompile(""), workload: regexp.MustCompile("")}
+	o := &options{settle: 5 * time.Second, clients: []int{1, 16, 64, 256}, only: regexp.MustCompile(""), workload: regexp.MustCompile("")}
 	flag.IntVar(&o.rounds, "rounds", 10, "how often each workload is run")
 	flag.DurationVar(&o.duration, "duration", 600*time.Millisecond, "how long, each time")
 	flag.IntVar(&o.keys, "keys", 100000, "keys to create for the comparison of many keys with few; 0 skips it")
@@ -67,6 +70,10 @@ func parse() *options {
 		o.workload, err = regexp.Compile(text)
 		return err
 	})
+	flag.Func("inventory", "measure inventories of so many `keys` instead: 100,10000,100000", func(text string) (err error) {
+		o.inventory, err = numbers(text)
+		return err
+	})
 	flag.StringVar(&o.write, "write", "", "`folder` of performance.md and its plots, to be brought up to date")
 	flag.StringVar(&o.profile, "profile", "", "`folder` for profiles of Vault, the plugin and the endpoint under each workload; what is measured then is not to be compared")
 	flag.Parse()
@@ -78,7 +85,7 @@ func numbers(text string) ([]int, error) {
 	for _, field := range strings.Split(text, ",") {
 		n, err := strconv.Atoi(field)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("%q is no number of clients", field)
+			return nil, fmt.Errorf("%q is no number", field)
 		}
 		list = append(list, n)
 	}
@@ -87,6 +94,9 @@ func numbers(text string) ([]int, error) {
 }
 
 func run(ctx context.Context, o *options) error {
+	if len(o.inventory) > 0 {
+		return runInventory(ctx, o)
+	}
 	if !o.only.MatchString("keys") {
 		o.keys = 0
 	}

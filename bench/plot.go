@@ -13,7 +13,7 @@ import (
 
 // write brings performance.md and its plots up to date.
 func write(dir string, all []*results, about string) error {
-	if err := replaceMarked(filepath.Join(dir, "performance.md"), markdown(all, about)); err != nil {
+	if err := replaceMarked(filepath.Join(dir, "performance.md"), beginMark, endMark, markdown(all, about)); err != nil {
 		return err
 	}
 	for _, r := range all {

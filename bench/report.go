@@ -91,18 +91,18 @@ func markdown(all []*results, about string) string {
 	return b.String()
 }
 
-// replaceMarked replaces what is between the marks of a file.
-func replaceMarked(file, generated string) error {
+// replaceMarked replaces what is between two marks of a file.
+func replaceMarked(file, begin, end, generated string) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, found := bytes.Cut(old, []byte(beginMark))
-	_, after, ended := bytes.Cut(rest, []byte(endMark))
+	before, rest, found := bytes.Cut(old, []byte(begin))
+	_, after, ended := bytes.Cut(rest, []byte(end))
 	if !found || !ended {
-		return fmt.Errorf("%s has not the lines %q and %q", file, beginMark, endMark)
+		return fmt.Errorf("%s has not the lines %q and %q", file, begin, end)
 	}
-	text := string(before) + beginMark + "\n\n" + generated + "\n" + endMark + string(after)
+	text := string(before) + begin + "\n\n" + generated + "\n" + end + string(after)
 	return os.WriteFile(file, []byte(text), 0o644)
 }
 

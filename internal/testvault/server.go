@@ -48,6 +48,8 @@ type Config struct {
 	// TLSListener, unless it is empty, is what a second listener has in its block,
 	// besides its address and its certificate.
 	TLSListener string
+	// Extra is added to Vault's configuration.
+	Extra string
 	// Env is added to the environment of Vault, and so of its plugins. Nothing
 	// else of the caller's environment gets there but PATH.
 	Env []string
@@ -221,8 +223,9 @@ cluster_addr     = %q
 plugin_directory = %q
 log_level        = %q
 disable_mlock    = true
+%s
 `, filepath.Join(s.dir, "raft"), apiAddress, apiAddress, clusterAddress, s.cfg.Listener, s.tlsListener,
-		s.Address, "https://"+clusterAddress, s.pluginDir, s.cfg.LogLevel)
+		s.Address, "https://"+clusterAddress, s.pluginDir, s.cfg.LogLevel, s.cfg.Extra)
 	return os.WriteFile(s.configFile(), []byte(text), 0o600)
 }
 
