@@ -82,10 +82,7 @@ func (b *backend) pathAliases() []*framework.Path {
 // to insist on: the vault command drops it when it asks for help.
 func (b *backend) aliasesList(pattern, name string, folder map[string]*framework.FieldSchema) *framework.Path {
 	return operationPath(pattern, "list", name, merge(folder, pageFields(), map[string]*framework.FieldSchema{
-		"detailed": {
-			Type: framework.TypeBool, Query: true,
-			Description: "Also answer key_info of the aliases listed, which reads each of them.",
-		},
+		"detailed": detailedField("aliases"),
 		"target_key_id": {
 			Type: framework.TypeString, Query: true,
 			Description: "List only the aliases of this key, at any depth below the folder.",
@@ -97,15 +94,11 @@ func (b *backend) aliasesList(pattern, name string, folder map[string]*framework
 	}), logical.ListOperation, &framework.PathOperation{
 		Callback:  b.pathAliasesList,
 		Summary:   "List aliases, one folder level at a time, or those of a key (ListAliases).",
-		Responses: responds(200, "OK", listed("With detailed, by alias: what reading it answers.")),
+		Responses: responds(200, "OK", listed("By alias: what reading it answers.")),
 	}, aliasesListHelp)
 }
 
-func (b *backend) aliasData(ctx context.Context, s logical.Storage, a *keystore.Alias, now time.Time) (map[string]any, error) {
-	previous, err := b.store.PreviousKeys(ctx, s, a, now)
-	if err != nil {
-		return nil, err
-	}
+func aliasData(a *keystore.Alias, previous []keystore.PreviousKey) map[string]any {
 	data := map[string]any{
 		"alias_name":        a.Name,
 		"target_key_id":     a.TargetKeyID,
@@ -119,7 +112,7 @@ func (b *backend) aliasData(ctx context.Context, s logical.Storage, a *keystore.
 		}
 		data["previous_keys"] = keys
 	}
-	return data, nil
+	return data
 }
 
 func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -132,24 +125,15 @@ func (b *backend) pathAliasesList(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	var info map[string]any
-	if d.Get("detailed").(bool) {
-		info = map[string]any{}
-		for _, name := range names {
-			if strings.HasSuffix(name, "/") {
-				continue
-			}
-			a, _, err := b.store.Alias(ctx, req.Storage, kms.AliasPrefix+folder+name, now)
-			if err != nil {
-				return nil, err
-			}
-			if a == nil {
-				continue
-			}
-			if info[name], err = b.aliasData(ctx, req.Storage, a, now); err != nil {
-				return nil, err
-			}
-		}
+	names, next, aliases, err := withDetails(ctx, d, names, next, func(ctx context.Context, names []string) (map[string]*keystore.AliasDetails, error) {
+		return b.store.AliasDetails(ctx, req.Storage, folder, names, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := make(map[string]any, len(aliases))
+	for name, a := range aliases {
+		info[name] = aliasData(a.Alias, a.Accepted)
 	}
 	return listResponse(names, next, info), nil
 }
@@ -202,11 +186,11 @@ func (b *backend) pathAliasesRead(ctx context.Context, req *logical.Request, d *
 }
 
 func (b *backend) aliasResponse(ctx context.Context, s logical.Storage, a *keystore.Alias, now time.Time) (*logical.Response, error) {
-	data, err := b.aliasData(ctx, s, a, now)
+	previous, err := b.store.PreviousKeys(ctx, s, a, now)
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: data}, nil
+	return &logical.Response{Data: aliasData(a, previous)}, nil
 }
 
 func (b *backend) pathAliasesWrite(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -260,8 +244,8 @@ Lists the aliases of one folder without their alias/ prefix, and its folders
 with a trailing slash, sorted.
 
     $ vault list kms/aliases
-    $ vault list kms/aliases/payments
-    $ vault read kms/aliases/ list=true detailed=true target_key_id=payments/tokens
+    $ vault list -detailed kms/aliases/payments
+    $ vault read kms/aliases/ list=true target_key_id=payments/tokens
     $ vault read kms/aliases/ list=true previous_key_id=payments/tokens-2025
 `
 

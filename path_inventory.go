@@ -118,8 +118,8 @@ func inventoryFields() map[string]*framework.FieldSchema {
 	}
 	return map[string]*framework.FieldSchema{
 		"after": query(framework.TypeString, "Go on after this key, as next_after of the page before says."),
-		"limit": query(framework.TypeInt, fmt.Sprintf("At most so many keys, %d unless set, %d at most. A page may have fewer and not be the last.",
-			defaultInventoryLimit, maxInventoryLimit)),
+		"limit": query(framework.TypeInt, fmt.Sprintf("At most so many keys, %d unless set (LIST: %d), %d at most. A page may have fewer and not be the last.",
+			defaultInventoryLimit, maxInventoryLimit, maxInventoryLimit)),
 		"format":         query(framework.TypeString, "table: as text, for people, in the field table."),
 		"key_state":      query(framework.TypeString, "Only keys in this state: Enabled, Disabled, PendingImport or PendingDeletion."),
 		"key_spec":       query(framework.TypeString, "Only keys of this spec."),
@@ -198,24 +198,25 @@ func inventoryFilter(d *framework.FieldData, now time.Time) (f keystore.Inventor
 	return f, err
 }
 
-func inventoryLimit(d *framework.FieldData) (int, error) {
+func inventoryLimit(d *framework.FieldData, unset int) (int, error) {
 	limit := d.Get("limit").(int)
 	switch {
 	case limit == 0:
-		return defaultInventoryLimit, nil
+		return unset, nil
 	case limit < 0 || limit > maxInventoryLimit:
 		return 0, kms.Validationf("limit must be between 1 and %d", maxInventoryLimit)
 	}
 	return limit, nil
 }
 
-// inventory returns a page of keys, and what to pass as after for the next.
-func (b *backend) inventory(ctx context.Context, req *logical.Request, d *framework.FieldData, now time.Time) ([]keystore.InventoryItem, string, error) {
+// inventory returns a page of keys, of unset unless the request says how many,
+// and what to pass as after for the next.
+func (b *backend) inventory(ctx context.Context, req *logical.Request, d *framework.FieldData, unset int, now time.Time) ([]keystore.InventoryItem, string, error) {
 	filter, err := inventoryFilter(d, now)
 	if err != nil {
 		return nil, "", err
 	}
-	limit, err := inventoryLimit(d)
+	limit, err := inventoryLimit(d, unset)
 	if err != nil {
 		return nil, "", err
 	}
@@ -228,7 +229,7 @@ func (b *backend) pathInventoryRead(ctx context.Context, req *logical.Request, d
 	if err != nil {
 		return nil, err
 	}
-	items, next, err := b.inventory(ctx, req, d, now)
+	items, next, err := b.inventory(ctx, req, d, defaultInventoryLimit, now)
 	if err != nil {
 		return nil, err
 	}
@@ -239,17 +240,26 @@ func (b *backend) pathInventoryRead(ctx context.Context, req *logical.Request, d
 	}
 	data := map[string]any{"keys": ids, "key_info": info}
 	if format == formatTable {
-		data = map[string]any{"table": inventoryTable(items, now)}
+		data = map[string]any{"table": inventoryTable(items, now) + moreLine(next)}
 	}
 	addPaging(data, next)
 	return &logical.Response{Data: data}, nil
 }
 
+// moreLine ends a table that may not be all.
+func moreLine(next string) string {
+	if next == "" {
+		return ""
+	}
+	return "\nThere may be more: after=" + next
+}
+
 // pathInventoryList answers the same for "vault list -detailed", which makes a
-// table of flat values.
+// table of flat values. That command cannot ask for another page, so a page has
+// as many keys as it can, and says if it is not all.
 func (b *backend) pathInventoryList(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	now := b.now()
-	items, next, err := b.inventory(ctx, req, d, now)
+	items, next, err := b.inventory(ctx, req, d, maxInventoryLimit, now)
 	if err != nil {
 		return nil, err
 	}
@@ -261,9 +271,12 @@ func (b *backend) pathInventoryList(ctx context.Context, req *logical.Request, d
 		ids = append(ids, items[i].ID)
 		info[items[i].ID] = keyColumns(&items[i], now)
 	}
-	data := map[string]any{"keys": ids, "key_info": info}
-	addPaging(data, next)
-	return &logical.Response{Data: data}, nil
+	resp := &logical.Response{Data: map[string]any{"keys": ids, "key_info": info}}
+	addPaging(resp.Data, next)
+	if next != "" {
+		resp.AddWarning("There may be more keys. To go on: vault read -field=table " + req.MountPoint + req.Path + " format=table after=" + next)
+	}
+	return resp, nil
 }
 
 // inventoryData is all that there is to know of a key.
@@ -302,24 +315,31 @@ func inventoryData(item *keystore.InventoryItem, now time.Time) map[string]any {
 var columnNames = []string{"key_state", "key_spec", "origin", "creation_date", "last_used", "aliases", "grants", "ends"}
 
 // keyColumns are the columns of a key in tables, which hold flat values only.
-// ends is when the key or its material ceases to exist.
 func keyColumns(item *keystore.InventoryItem, now time.Time) map[string]any {
 	aliases := slices.Clone(item.Aliases)
 	for _, a := range item.AcceptedBy {
 		aliases = append(aliases, "("+a.AliasName+")")
 	}
-	columns := map[string]any{
-		"key_state": item.State(now), "key_spec": item.Spec, "origin": item.Origin, "creation_date": formatTime(item.CreationDate),
-		"last_used": neverUsed, "aliases": strings.Join(aliases, ", "), "grants": item.Grants, "ends": "",
-	}
+	columns := recordColumns(item.Key, now)
+	columns["last_used"], columns["aliases"], columns["grants"] = neverUsed, strings.Join(aliases, ", "), item.Grants
 	if !item.LastUse.Never() {
 		columns["last_used"] = formatTime(item.LastUse.Time())
 	}
-	if _, validTo := item.Expiration(now); !validTo.IsZero() {
+	return columns
+}
+
+// recordColumns are those columns that a key's record has. ends is when the key
+// or its material ceases to exist. Descriptions and tags are no columns: they
+// may hold lines, and what a terminal obeys.
+func recordColumns(k *keystore.Key, now time.Time) map[string]any {
+	columns := map[string]any{
+		"key_state": k.State(now), "key_spec": k.Spec, "origin": k.Origin, "creation_date": formatTime(k.CreationDate), "ends": "",
+	}
+	if _, validTo := k.Expiration(now); !validTo.IsZero() {
 		columns["ends"] = formatTime(validTo)
 	}
-	if item.State(now) == kms.PendingDeletion {
-		columns["ends"] = formatTime(item.DeletionDate)
+	if k.State(now) == kms.PendingDeletion {
+		columns["ends"] = formatTime(k.DeletionDate)
 	}
 	return columns
 }

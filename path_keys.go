@@ -15,15 +15,12 @@ import (
 func (b *backend) pathKeys() []*framework.Path {
 	return []*framework.Path{
 		operationPath(`keys/(?P<folder>.+/)?$`, "list", "keys|keys-in-folder", merge(pageFields(), map[string]*framework.FieldSchema{
-			"folder": {Type: framework.TypeString, Description: "List this folder instead of the top level."},
-			"detailed": {
-				Type: framework.TypeBool, Query: true,
-				Description: "Also answer key_info of the keys listed, which reads each of them.",
-			},
+			"folder":   {Type: framework.TypeString, Description: "List this folder instead of the top level."},
+			"detailed": detailedField("keys"),
 		}), logical.ListOperation, &framework.PathOperation{
 			Callback:  b.pathKeysList,
 			Summary:   "List keys, one folder level at a time (ListKeys).",
-			Responses: responds(200, "OK", listed("With detailed, by key: key_spec, key_state, origin, creation_date.")),
+			Responses: responds(200, "OK", listed("By key: key_state, key_spec, origin, creation_date, ends.")),
 		}, keysListHelp),
 		operationPath(`keys$`, "create", "key-with-generated-id", newKeyFields(), logical.UpdateOperation, &framework.PathOperation{
 			Callback:  b.pathKeysGenerate,
@@ -147,32 +144,17 @@ func (b *backend) pathKeysList(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	var info map[string]any
-	if d.Get("detailed").(bool) {
-		if info, err = b.keyInfo(ctx, req.Storage, folder, names, now); err != nil {
-			return nil, err
-		}
+	names, next, keys, err := withDetails(ctx, d, names, next, func(ctx context.Context, names []string) (map[string]*keystore.Key, error) {
+		return b.store.KeyDetails(ctx, req.Storage, folder, names, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	info := make(map[string]any, len(keys))
+	for name, k := range keys {
+		info[name] = recordColumns(k, now)
 	}
 	return listResponse(names, next, info), nil
-}
-
-func (b *backend) keyInfo(ctx context.Context, s logical.Storage, folder string, names []string, now time.Time) (map[string]any, error) {
-	info := map[string]any{}
-	for _, name := range names {
-		if strings.HasSuffix(name, "/") {
-			continue
-		}
-		k, err := b.store.Key(ctx, s, folder+name, now)
-		if err != nil {
-			return nil, err
-		}
-		if k != nil {
-			info[name] = map[string]any{
-				"key_spec": k.Spec, "key_state": k.State(now), "origin": k.Origin, "creation_date": formatTime(k.CreationDate),
-			}
-		}
-	}
-	return info, nil
 }
 
 // pathKeysGenerate is CreateKey as KMS has it: the mount chooses the id.
@@ -308,12 +290,12 @@ func formatTime(t time.Time) string {
 
 const keysListHelp = `
 Lists the keys of one folder, and its folders with a trailing slash, sorted.
-A policy on a folder shows a team its own keys only.
+A policy on a folder shows a team its own keys only. Details are of the keys'
+records; last use, aliases and grants are on inventory.
 
     $ vault list kms/keys
-    $ vault list kms/keys/payments
+    $ vault list -detailed kms/keys/payments
     $ vault read kms/keys/payments/ list=true limit=100 after=tokens-2025
-    $ vault read kms/keys/payments/ list=true detailed=true
 `
 
 const keysHelp = `

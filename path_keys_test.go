@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"vault-plugin-secrets-kms-hmac/keystore"
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
@@ -296,11 +297,73 @@ func TestListDetailed(t *testing.T) {
 	createKey(t, m, "p/a")
 	createKey(t, m, "p/q/b")
 	external(t, m, "p/c", fields{"key_spec": "HMAC_384"})
-	data := do(t, m, logical.ListOperation, "keys/p/", fields{"detailed": "true"})
-	require.Equal(t, fields{
-		"a": fields{"key_spec": "HMAC_256", "key_state": "Enabled", "origin": "AWS_KMS", "creation_date": testStart},
-		"c": fields{"key_spec": "HMAC_384", "key_state": "PendingImport", "origin": "EXTERNAL", "creation_date": testStart},
-	}, data["key_info"])
+	write(t, m, "aliases/p/a", fields{"target_key_id": "p/a"})
+	write(t, m, "schedule-key-deletion/p/a", fields{"pending_window_in_days": 7})
+	want := fields{
+		"a": fields{"key_spec": "HMAC_256", "key_state": "PendingDeletion", "origin": "AWS_KMS", "creation_date": testStart, "ends": formatTime(m.clock.now().Add(7 * day))},
+		"c": fields{"key_spec": "HMAC_384", "key_state": "PendingImport", "origin": "EXTERNAL", "creation_date": testStart, "ends": ""},
+	}
+	// "vault list -detailed" cannot say detailed.
+	for _, data := range []fields{nil, {"detailed": "true"}} {
+		require.Equal(t, want, do(t, m, logical.ListOperation, "keys/p/", data)["key_info"])
+	}
+	require.Equal(t, fields{"a": read(t, m, "aliases/p/a")}, do(t, m, logical.ListOperation, "aliases/p/", nil)["key_info"])
+	for _, path := range []string{"keys/p/", "aliases/p/"} {
+		require.NotContains(t, do(t, m, logical.ListOperation, path, fields{"detailed": false}), "key_info")
+	}
+	// The columns are those of the inventory that are the record's.
+	inventory := do(t, m, logical.ListOperation, "inventory/p", nil)["key_info"].(fields)["p/a"].(fields)
+	for _, beyond := range []string{"last_used", "aliases", "grants"} {
+		require.Contains(t, inventory, beyond)
+		delete(inventory, beyond)
+	}
+	require.Equal(t, want["a"], inventory)
+}
+
+// TestListDetailsAreBounded: of a long list the first names have details. Who
+// asks for those of all gets pages.
+func TestListDetailsAreBounded(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	const n = keystore.MaxDetails + 20
+	for i := range n {
+		id := fmt.Sprintf("p/k%04d", i)
+		putKey(t, m, id)
+		putAlias(t, m, id, id, m.clock.now())
+	}
+	for path, perName := range map[string]int{"keys/p/": 1, "aliases/p/": 2} {
+		forgetAll(t, m)
+		calls := storageCalls(t, m, logical.ListOperation, path, nil)
+		require.LessOrEqual(t, len(calls), perName*keystore.MaxDetails+10)
+		require.LessOrEqual(t, len(storageCalls(t, m, logical.ListOperation, path, nil)), 10, "the second time")
+		require.Len(t, names(t, m, path, nil), n)
+		list := do(t, m, logical.ListOperation, path, nil)
+		require.Len(t, list["key_info"], keystore.MaxDetails)
+		require.Equal(t, false, list["truncated"])
+		found := fields{}
+		for after := ""; ; {
+			list := do(t, m, logical.ListOperation, path, fields{"detailed": true, "after": after})
+			require.Len(t, list["key_info"], len(list["keys"].([]any)))
+			maps.Copy(found, list["key_info"].(fields))
+			if list["truncated"] == false {
+				break
+			}
+			after = list["next_after"].(string)
+		}
+		require.Len(t, found, n)
+	}
+}
+
+// TestListsDoNotFailForDetails: what nobody has asked for makes no list fail.
+func TestListsDoNotFailForDetails(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	putKey(t, m, "p/a")
+	putKey(t, m, "p/b")
+	put(t, m, keyPrefix+"p/b", fields{"version": "damaged"})
+	require.Equal(t, []string{"a", "b"}, names(t, m, "keys/p/", nil))
+	_, err := request(t, m, logical.ListOperation, "keys/p/", fields{"detailed": true})
+	require.ErrorContains(t, err, "damaged")
 }
 
 // Listing reads no key's record, however many there are.

@@ -46,7 +46,7 @@ func (b *backend) pathUpcomingRead(ctx context.Context, req *logical.Request, d 
 	if err != nil {
 		return nil, err
 	}
-	limit, err := inventoryLimit(d)
+	limit, err := inventoryLimit(d, defaultInventoryLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (b *backend) pathUpcomingRead(ctx context.Context, req *logical.Request, d 
 	}
 	data := map[string]any{}
 	if format == formatTable {
-		data["table"] = eventTable(events)
+		data["table"] = eventTable(events) + moreLine(next)
 	} else {
 		data["events"] = eventData(events)
 	}

@@ -132,7 +132,7 @@ func TestUpcomingWorkIsBounded(t *testing.T) {
 			storage := &countedStorage{Storage: m.storage}
 			resp, err := m.b.HandleRequest(t.Context(), &logical.Request{Operation: logical.ReadOperation, Path: folder, Storage: storage, Data: map[string]any{"after": after, "limit": 500}})
 			require.NoError(t, err)
-			require.LessOrEqual(t, len(storage.calls), 256+10)
+			require.LessOrEqual(t, len(storage.calls), 160+10)
 			for _, e := range resp.Data["events"].([]map[string]any) {
 				got = append(got, e["key_id"].(string))
 			}

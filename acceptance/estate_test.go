@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -193,6 +194,19 @@ func TestEstate(t *testing.T) {
 		if !lineHas(list, "Keys", "aliases", "creation_date", "ends", "grants", "key_spec", "key_state", "last_used", "origin") ||
 			!lineHas(list, "payments/f3/key-0000", "Enabled", "HMAC_", "AWS_KMS", "never") {
 			t.Errorf("vault list -detailed:\n%.600s", list)
+		}
+		keys := cli(t, m.server, 0, "list", "-detailed", m.path+"/keys/payments/f3").Stdout
+		if !lineHas(keys, "Keys", "creation_date", "ends", "key_spec", "key_state", "origin") || !lineHas(keys, "key-0000", "Enabled", "HMAC_", "AWS_KMS") ||
+			strings.Contains(keys, "n/a") || strings.Count(keys, "AWS_KMS") != keysPerFolder {
+			t.Errorf("vault list -detailed of keys:\n%.600s", keys)
+		}
+		aliases := cli(t, m.server, 0, "list", "-detailed", m.path+"/aliases/"+path.Dir(all[5000])).Stdout
+		if !lineHas(aliases, "Keys", "alias_name", "creation_date", "last_updated_date", "target_key_id") || !lineHas(aliases, path.Base(all[5000]), all[5000]) {
+			t.Errorf("vault list -detailed of aliases:\n%.600s", aliases)
+		}
+		whole := cli(t, m.server, 0, "list", "-detailed", m.path+"/inventory/payments")
+		if more := "vault read -field=table " + m.path + "/inventory/payments/ format=table after=payments/"; !strings.Contains(whole.Stdout+whole.Stderr, more) {
+			t.Errorf("a list that is not all does not say %q:\n%.600s%.600s", more, whole.Stdout, whole.Stderr)
 		}
 		table := cli(t, m.server, 0, "read", "-field=table", folder, "format=table", "limit=3").Stdout
 		if strings.Count(table, "\n") > 4 || !lineHas(table, "key", "key_state", "last_used") || !lineHas(table, "payments/f3/key-0002", "Enabled", "never") {

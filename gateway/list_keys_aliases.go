@@ -12,7 +12,7 @@ import (
 )
 
 func listKeys(c *call, in input) (answer, error) {
-	w, next, err := c.listFolders(in, "keys", markKeys, nil, limitOf(in, 100, 1000))
+	w, next, err := c.listFolders(in, "keys", markKeys, namesAlone, limitOf(in, 100, 1000))
 	if err != nil {
 		return nil, err
 	}
@@ -23,8 +23,12 @@ func listKeys(c *call, in input) (answer, error) {
 	return page("Keys", keys, markKeys, next), nil
 }
 
-// detailed asks for what is to be known of each entry of a list.
-var detailed = url.Values{"detailed": headerTrue}
+// detailed asks for what is to be known of each entry of a list, namesAlone for
+// no more than the entries.
+var (
+	detailed   = url.Values{"detailed": headerTrue}
+	namesAlone = url.Values{"detailed": {"false"}}
+)
 
 func listAliases(c *call, in input) (answer, error) {
 	limit := limitOf(in, 50, 100)

@@ -84,7 +84,7 @@ func (st *Store) Inventory(ctx context.Context, s logical.Storage, folder, after
 		return nil, "", nil
 	}
 	e := &effort{Storage: s}
-	done, err := st.walks.begin(ctx, e)
+	done, err := st.walks.begin(ctx, folder, e)
 	if err != nil {
 		return nil, "", err
 	}
@@ -105,6 +105,14 @@ func (st *Store) Inventory(ctx context.Context, s logical.Storage, folder, after
 			size += item.size()
 		}
 		return false, err
+	}
+	if limit > 1 && !st.cachingDisabled() {
+		w.ahead = func(ctx context.Context, s logical.Storage, id string) {
+			// An error is met again when it is the key's turn.
+			if k, err := st.glance(ctx, s, id, now); err == nil && k != nil && f.key(k, now) {
+				_, _ = st.inventoryItem(ctx, s, k, &f, now)
+			}
+		}
 	}
 	if ids, ok, err := st.keysOfAlias(ctx, w.effort, folder, after, f.Alias); ok || err != nil {
 		for _, id := range ids {

@@ -83,7 +83,8 @@ type Store struct {
 	grantCounts  *memo[int]         // by key
 	shards       *memo[*usageShard] // of last uses
 	glances      *memo[*keyRecord]  // keys seen in passing
-	walks        *walks
+	walks        *walks             // of inventories
+	lists        *walks             // of lists with details
 
 	// cachingDisabled is asked of Vault once, on first use, because it is a
 	// round trip, and not earlier, because a mount is made before Vault can be
@@ -113,7 +114,8 @@ func New(o Options) *Store {
 		grantCounts:     newMemo[int](cacheSize),
 		shards:          newMemo[*usageShard](usageShards),
 		glances:         newMemo[*keyRecord](glanced),
-		walks:           newWalks(),
+		walks:           newWalks(waitingInventories),
+		lists:           newWalks(waitingLists),
 		cachingDisabled: sync.OnceValue(func() bool { return o.System().CachingDisabled() }),
 	}
 }

@@ -60,7 +60,7 @@ func (st *Store) Upcoming(ctx context.Context, s logical.Storage, folder, after 
 		return nil, "", nil
 	}
 	e := &effort{Storage: s}
-	done, err := st.walks.begin(ctx, e)
+	done, err := st.walks.begin(ctx, folder, e)
 	if err != nil {
 		return nil, "", err
 	}
