@@ -22,12 +22,12 @@ keep() {
 	[ -d "$from" ] || return 0
 	mkdir -p "$to"
 	local room=$((keep_files - $(find "$to" -type f | wc -l)))
-	find "$from" -type f -size -${keep_bytes}c -printf '%s %p\n' | sort -n | while read -r _ file; do
+	while read -r _ file; do
 		[ "$room" -gt 0 ] || break
 		[ -e "$to/${file##*/}" ] && continue
 		cp "$file" "$to/"
 		room=$((room - 1))
-	done
+	done < <(find "$from" -type f -size -${keep_bytes}c -printf '%s %p\n' | sort -n)
 }
 
 output=$(mktemp)
