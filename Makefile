@@ -98,7 +98,7 @@ bench-inventory: vault ## Measure inventories on a real Vault, and MACs beside t
 	$(GO) run ./bench -inventory 100,10000,100000 -rounds 5 -write docs
 
 .PHONY: bench-parts
-bench-parts: ## Run the benchmarks of the parts.
+bench-parts: vault ## Run the benchmarks of the parts.
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 # As root also with cut and lossy links. "make chaos CHAOS='-length 1h -seed 7'"
