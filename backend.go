@@ -133,6 +133,8 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 // keys and aliases are created by writing to their own path. It must not fail
 // for what HandleRequest will refuse.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
+	var none *logical.Response
+	defer b.recoverPanic(&none, &err)
 	if id, ok := strings.CutPrefix(req.Path, "keys/"); ok {
 		exists, err := b.store.KeyExists(ctx, req.Storage, id, b.now())
 		return true, exists, asInternal(err)

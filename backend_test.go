@@ -323,6 +323,8 @@ func TestPanicIsAnInternalError(t *testing.T) {
 		_, err := request(t, m, logical.UpdateOperation, path, macOrKeyFields(path))
 		require.EqualError(t, err, "KMSInternalException: the request failed unexpectedly")
 	}
+	_, _, err := m.b.HandleExistenceCheck(t.Context(), &logical.Request{Operation: logical.CreateOperation, Path: "keys/a", Storage: m.storage})
+	require.EqualError(t, err, "KMSInternalException: the request failed unexpectedly")
 }
 
 func macOrKeyFields(path string) fields {

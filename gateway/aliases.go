@@ -10,6 +10,10 @@ import (
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
+// maxAliasName is the most characters of an alias in KMS's model, its prefix
+// among them.
+const maxAliasName = 256
+
 // aliasRecord is a native alias.
 type aliasRecord struct {
 	AliasName       string    `json:"alias_name"`
@@ -21,8 +25,13 @@ type aliasRecord struct {
 // checkAlias checks the name of an alias, and that what it is to point at is
 // no alias and no key of another account.
 func checkAlias(c *call, in input) error {
-	if err := kms.CheckAliasName(in.text("AliasName")); err != nil {
+	name := in.text("AliasName")
+	if err := kms.CheckAliasName(name); err != nil {
 		return err
+	}
+	// The mount's own limit counts the folder.
+	if most := maxAliasName - len(c.folder.dir()); len(name) > most {
+		return kms.Validationf("1 validation error detected: Value '%s' at 'aliasName' failed to satisfy constraint: Member must have length less than or equal to %d", name, most)
 	}
 	target := in.text("TargetKeyId")
 	if target == "" {

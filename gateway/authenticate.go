@@ -70,6 +70,8 @@ func (g *Gateway) authenticate(r *http.Request, service string) (caller, error) 
 		return caller{}, errMissingToken
 	case g.signedOnly:
 		return who, errInvalidToken
+	case token == "" && len(r.Header["Origin"]) > 0:
+		return caller{}, errBrowser
 	case token == "" && g.identity != nil && g.local && !isLocal(r.Host):
 		return caller{}, errNotLocal
 	case token == "" && g.identity != nil:
@@ -144,6 +146,10 @@ func first(values []string) string {
 
 var (
 	errMissingToken = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Missing Authentication Token"}
+	// errBrowser is for web pages: a browser sends the Origin of each POST, and
+	// whoever opens a page means no call with the token of a sidecar or of a Vault
+	// Proxy.
+	errBrowser      = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Calls from web pages must have a session token."}
 	errNotLocal     = &kms.Exception{Type: typeMissingAuthenticationToken, Message: "Calls without a session token must be addressed to loopback, and not to a name."}
 	errInvalidToken = &kms.Exception{Type: typeUnrecognizedClient, Message: "The security token included in the request is invalid."}
 	errExpiredToken = &kms.Exception{Type: typeExpiredToken, Message: "The security token included in the request is expired"}

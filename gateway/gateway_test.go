@@ -659,3 +659,31 @@ func TestCredentials(t *testing.T) {
 	require.ErrorContains(t, err, "not valid")
 	require.NotContains(t, err.Error(), "bad")
 }
+
+// TestWebPagesHaveATokenOfTheirOwn: a page that a browser takes for one of the
+// endpoint's, by a name that leads there, has no part in the token that a Vault
+// Proxy adds.
+func TestWebPagesHaveATokenOfTheirOwn(t *testing.T) {
+	f := newFakeVault(t, func(*vaultCall) (int, string) { return 200, macData })
+	g := newTestGateway(t, f.URL)
+	page := []string{"Origin", "http://evil.example:8203"}
+	post(g, "/", "GenerateMac", macBody, append(page, "X-Amz-Security-Token", "")...).
+		requireException(t, 400, typeMissingAuthenticationToken, "Calls from web pages must have a session token.")
+	require.Empty(t, f.all())
+	require.Equal(t, 200, post(g, "/", "GenerateMac", macBody, page...).status)
+	require.Equal(t, 200, post(g, "/", "GenerateMac", macBody, "X-Amz-Security-Token", "").status)
+}
+
+// TestLongAliases: the mount counts the folder, of which a client is not to hear.
+func TestLongAliases(t *testing.T) {
+	f := newFakeVault(t, func(*vaultCall) (int, string) { return 200, `{"data":{}}` })
+	g := newTestGateway(t, f.URL)
+	create := func(characters int) wire {
+		return post(g, "/payments", "CreateAlias", `{"TargetKeyId":"k","AliasName":"alias/`+strings.Repeat("a", characters-len("alias/"))+`"}`)
+	}
+	require.Equal(t, 200, create(247).status)
+	require.Len(t, f.all(), 1)
+	create(248).requireException(t, 400, "ValidationException",
+		"1 validation error detected: Value 'alias/"+strings.Repeat("a", 242)+"' at 'aliasName' failed to satisfy constraint: Member must have length less than or equal to 247")
+	require.Len(t, f.all(), 1)
+}
