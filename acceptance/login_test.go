@@ -111,6 +111,7 @@ func TestLoginDocumentation(t *testing.T) {
 	script = setting(t, script, "WORK", dir)
 	script = setting(t, script, "CLUSTER", cluster)
 	script = setting(t, script, "VAULT_TLS", server.TLSAddress)
+	script = setting(t, script, "VAULT_FOR_ENDPOINTS", server.TLSAddress)
 	for _, name := range []string{"ADDRESS", "SIDECAR", "CERT_ADDRESS"} {
 		address, err := testvault.FreeAddress()
 		must(t, err)

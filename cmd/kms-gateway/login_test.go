@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -16,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/stretchr/testify/require"
 )
 
@@ -148,4 +152,51 @@ func TestCredentialsOfALogin(t *testing.T) {
 	err = run(t.Context(), append([]string{"credentials", "-vault-addr", refusing.URL}, approle...), io.Discard, io.Discard)
 	require.ErrorContains(t, err, "logging in by approle at auth/apps: invalid role or secret ID")
 	require.NotContains(t, err.Error(), "s1")
+}
+
+// TestSessionsAreOfOneEndpoint has endpoints with the same sealing keys: a
+// session is good at another one only if it stands for the same keys.
+func TestSessionsAreOfOneEndpoint(t *testing.T) {
+	var logins atomic.Int64
+	var last atomic.Pointer[string]
+	vault := newLoginVault(t, &logins, &last)
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: vault.Certificate().Raw}), 0o600))
+	t.Setenv("VAULT_CACERT", ca)
+	keys := filepath.Join(dir, "keys")
+	require.NoError(t, os.WriteFile(keys, []byte(strings.Repeat("a1", 32)+"\n"), 0o600))
+	endpoint := func(args ...string) string {
+		p := start(t, 1, append([]string{"-vault-addr", vault.URL, "-login", "jwt", "-sealing-key-file", keys}, args...)...)
+		return "http://" + p.addresses[0]
+	}
+	one := endpoint()
+	r, err := http.NewRequest(http.MethodGet, one+"/credentials/r", nil)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "eyJhbGciOiJub25lIn0.eyJleHAiOjQxMDI0NDQ4MDB9.c2lnbmF0dXJl")
+	response, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	var c struct{ AccessKeyID, SecretAccessKey, Token string }
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&c))
+	whoAmI := func(at string) string {
+		const form = "Action=GetCallerIdentity&Version=2011-06-15"
+		r, err := http.NewRequest(http.MethodPost, at, strings.NewReader(form))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		sum := sha256.Sum256([]byte(form))
+		credentials := aws.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.Token}
+		require.NoError(t, v4.NewSigner().SignHTTP(t.Context(), credentials, r, hex.EncodeToString(sum[:]), "sts", "us-east-1", time.Now()))
+		response, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Contains(t, whoAmI(one), "assumed-role/r/")
+	require.Contains(t, whoAmI(endpoint()), "assumed-role/r/")
+	for _, other := range [][]string{{"-mount", "kms2"}, {"-region", "eu-west-1"}, {"-account", "111122223333"}, {"-partition", "aws-cn"}, {"-namespace", "ns"}} {
+		require.Contains(t, whoAmI(endpoint(other...)), "<Code>InvalidClientTokenId</Code>", other)
+	}
 }
