@@ -199,6 +199,11 @@ path "kms/verify-mac/*" { capabilities = ["update"] }`, nil)
 	v.write(t, "config", body{"min_pending_window_in_days": 7})
 	v.do(t, "DELETE", "keys/payments/old", nil)
 	v.write(t, "schedule-key-deletion/orders/x", body{"pending_window_in_days": 7})
+	for _, id := range []string{"search/a", "search/b"} {
+		v.newKey(t, id, hmac256)
+	}
+	v.write(t, "bulk/schedule-key-deletion/search", body{"key_state": "Enabled", "dry_run": true})
+	v.write(t, "bulk/schedule-key-deletion/search", body{"key_state": "Enabled"})
 }
 
 var auditSession = regexp.MustCompile("(?s)```shell-session\n(.*?)```")
@@ -272,9 +277,11 @@ func TestAuditDocumentation(t *testing.T) {
 			"payments/tokens false userpass-checkout GenerateMac ok 9", "payments/tokens true userpass-billing GenerateMac ok 2",
 			"payments/tokens true userpass-intruder GenerateMac denied 5",
 		},
-		`kms-gateway audit -result KMSInvalidMacException -by day,key,name audit.log`:            {day + " payments/tokens userpass-forger 800"},
-		`kms-gateway audit -result denied -since 24h -by key,name,operation audit.log`:           {"payments/tokens userpass-intruder GenerateMac 5"},
-		`kms-gateway audit -operation ScheduleKeyDeletion -result ok -by day,key,name audit.log`: {day + " orders/x root 1", day + " payments/old root 1"},
+		`kms-gateway audit -result KMSInvalidMacException -by day,key,name audit.log`:  {day + " payments/tokens userpass-forger 800"},
+		`kms-gateway audit -result denied -since 24h -by key,name,operation audit.log`: {"payments/tokens userpass-intruder GenerateMac 5"},
+		`kms-gateway audit -operation ScheduleKeyDeletion -result ok -by day,key,name audit.log`: {
+			day + " orders/x root 1", day + " payments/old root 1", day + " search/a root 1", day + " search/b root 1",
+		},
 	}
 	asked := 0
 	for _, query := range auditQueries(t) {
@@ -298,6 +305,83 @@ func TestAuditDocumentation(t *testing.T) {
 	}
 	t.Run("join", func(t *testing.T) { v.joins(t, run) })
 	t.Run("addresses", func(t *testing.T) { v.addresses(t) })
+	t.Run("alerts", func(t *testing.T) { v.alerts(t, bin) })
+}
+
+// alerts follows what the documentation says to do when an alert rings: each
+// command shows what it is said to, and helps.
+func (v *auditedVault) alerts(t *testing.T, bin string) {
+	v.kms("checkout", "KMSInvalidStateException", "GenerateMac", macInput("payments/old", "m"))
+	v.newKey(t, "payments/unused", hmac256)
+	v.newKey(t, "payments/doomed", hmac256)
+	v.write(t, "schedule-key-deletion/payments/doomed", body{"pending_window_in_days": 9})
+	v.write(t, "keys/payments/imported", body{"key_spec": "HMAC_256", "origin": "EXTERNAL"})
+	v.write(t, "keys/payments/empty", body{"key_spec": "HMAC_256", "origin": "EXTERNAL"})
+	material := random(32)
+	importUntil := func(days int) {
+		token, wrapped := v.wrap(t, "payments/imported", material)
+		v.write(t, "import-key-material/payments/imported", body{
+			"import_token": token, "encrypted_key_material": wrapped, "valid_to": time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339),
+		})
+	}
+	importUntil(10)
+	checkout := v.as(v.tokens["checkout"])
+
+	text, err := os.ReadFile("../docs/operations.md")
+	must(t, err)
+	_, section, _ := strings.Cut(string(text), "\n## When an alert rings\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var commands []string
+	for _, block := range auditSession.FindAllStringSubmatch(section, -1) {
+		for _, command := range strings.Split("\n"+strings.TrimSpace(block[1]), "\n$ ")[1:] {
+			// The deletion was scheduled for in 30 days.
+			commands = append(commands, strings.Replace(command, "before=30d", "before=31d", 1))
+		}
+	}
+	day := time.Now().UTC().Format(time.DateOnly)
+	steps := []struct {
+		command string   // begins with
+		shows   []string // on one line
+		after   func()
+	}{
+		{"vault read -field=table kms/upcoming", []string{"key_deletion", "payments/old"}, nil},
+		{"kms-gateway audit -operation ScheduleKeyDeletion", []string{day, "payments/old", "root"}, nil},
+		{"kms-gateway audit -result KMSInvalidStateException", []string{"payments/old", "userpass-checkout", "GenerateMac"}, nil},
+		{"vault write -f kms/cancel-key-deletion/payments/old", []string{"key_state", "Disabled"}, nil},
+		{"vault write -f kms/enable-key/payments/old", nil, func() { checkout.mac(t, "payments/old", hmac256, []byte("m")) }},
+		{"vault read -format=json kms/inventory/payments", []string{"key_id", "payments/doomed"}, func() { checkout.mac(t, "payments/doomed", hmac256, []byte("m")) }},
+		{"vault read -field=table kms/inventory/payments", []string{"payments/unused", "Enabled", "never"}, nil},
+		{"kms-gateway audit -key payments/unused", []string{"payments/unused", "root", "CreateKey", "ok"}, nil},
+		{"vault write -f kms/disable-key/payments/unused", nil, func() {
+			v.kms("checkout", "DisabledException", "GenerateMac", macInput("payments/unused", "m"))
+		}},
+		{"kms-gateway audit -result DisabledException", []string{"payments/unused", "userpass-checkout", "GenerateMac"}, nil},
+		{"vault write kms/schedule-key-deletion/payments/unused", []string{"deletion_date"}, nil},
+		{"vault read -field=table kms/upcoming", []string{"material_expiry", "payments/imported"}, nil},
+		{"vault read -field=valid_to", []string{time.Now().AddDate(0, 0, 10).UTC().Format(time.DateOnly)}, func() { importUntil(100) }},
+		{"vault read -field=table kms/inventory ", []string{"payments/empty", "PendingImport"}, nil},
+	}
+	if len(commands) != len(steps) {
+		t.Fatalf("the documentation has %d commands, this test %d", len(commands), len(steps))
+	}
+	for i, step := range steps {
+		if !strings.HasPrefix(commands[i], step.command) {
+			t.Fatalf("command %d is %q", i, commands[i])
+		}
+		output := shell(t, v.server, v.dir, `export PATH="`+bin+`:$PATH"; `+commands[i])
+		if step.shows != nil && !lineHas(output, step.shows...) {
+			t.Errorf("%s: no line has %v:\n%s", commands[i], step.shows, output)
+		}
+		if step.after != nil {
+			step.after()
+		}
+	}
+	events, _ := v.read(t, "upcoming/payments?before=20d")["events"].([]any)
+	for _, e := range events {
+		if event, _ := e.(body); event["event"] != "import_token_expiry" {
+			t.Errorf("at the end there is still %v", event)
+		}
+	}
 }
 
 // joins follows calls that shared a request into the audit log and back.

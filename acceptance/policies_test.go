@@ -111,7 +111,13 @@ func TestPolicies(t *testing.T) {
 	admin.write(t, "tag-resource/"+key, body{"tags": body{"a": "b"}})
 	admin.write(t, "schedule-key-deletion/"+key, body{"pending_window_in_days": 7})
 	admin.write(t, "cancel-key-deletion/"+key, nil)
+	for _, path := range []string{"inventory/payments", "inventory/payments/policies/", "upcoming/payments"} {
+		admin.read(t, path)
+	}
+	admin.write(t, "bulk/disable-key/payments/policies", body{"tag": "a=b", "dry_run": true})
 	for _, request := range []struct{ method, path string }{
+		{"GET", "inventory"}, {"GET", "inventory/accounts"}, {"LIST", "inventory/accounts"}, {"GET", "upcoming"}, {"GET", "upcoming/accounts"},
+		{"POST", "bulk/disable-key/accounts"}, {"POST", "bulk/move-aliases/accounts"}, {"POST", "bulk/schedule-key-deletion/paymentsx"},
 		{"GET", "keys/accounts/tokens"}, {"LIST", "keys/"}, {"LIST", "keys/accounts/"}, {"POST", "keys"}, {"POST", "keys/loose"},
 		{"POST", "keys/accounts/new"}, {"POST", "disable-key/accounts/tokens"}, {"DELETE", "keys/accounts/tokens"},
 		{"GET", "aliases/accounts/current"}, {"POST", "aliases/accounts/current"}, {"LIST", "aliases/"}, {"POST", "config"},

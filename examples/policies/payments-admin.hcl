@@ -55,6 +55,29 @@ path "kms/untag-resource/payments/*" {
   capabilities = ["update"]
 }
 
+# See all keys of the folder, and what is about to happen to them. The vault
+# command drops the slash at the end when it reads.
+path "kms/inventory/payments" {
+  capabilities = ["read", "list"]
+}
+path "kms/inventory/payments/*" {
+  capabilities = ["read", "list"]
+}
+path "kms/upcoming/payments" {
+  capabilities = ["read"]
+}
+path "kms/upcoming/payments/*" {
+  capabilities = ["read"]
+}
+
+# Do with many keys or aliases at once what is allowed above with each.
+path "kms/bulk/+/payments" {
+  capabilities = ["update"]
+}
+path "kms/bulk/+/payments/*" {
+  capabilities = ["update"]
+}
+
 # Bring key material along.
 path "kms/get-parameters-for-import/payments/*" {
   capabilities = ["update"]

@@ -112,6 +112,38 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// TestBulk: a bulk request is a call for each key, by the name of the operation.
+func TestBulk(t *testing.T) {
+	const at = "2026-11-25T10:00:00Z"
+	told := func(path, results string) (rows []string, stats Stats) {
+		calls, stats := callsOf(t, line(at, "update", "kms/bulk/"+path, "", `{"failed":1,"results":[`+results+`]}`))
+		for _, c := range calls {
+			require.Equal(t, "e-1", c.Principal)
+			rows = append(rows, fmt.Sprint(c.Operation, " ", c.Key, " ", c.Alias, " ", c.Results))
+		}
+		return rows, stats
+	}
+	rows, stats := told("schedule-key-deletion/payments", `{"key_id":"payments/a","result":"done"},{"key_id":"payments/b","result":"would change"},`+
+		`{"key_id":"payments/c","error":{"type":"KMSInvalidStateException"}}`)
+	require.Equal(t, []string{
+		"ScheduleKeyDeletion payments/a  [{ok 1}]", "ScheduleKeyDeletion payments/b  [{dry_run 1}]", "ScheduleKeyDeletion payments/c  [{KMSInvalidStateException 1}]",
+	}, rows)
+	require.Equal(t, Stats{Lines: 1, Calls: 1}, stats)
+	rows, _ = told("disable-key/payments/", `{"key_id":"payments/a","result":"unchanged"}`)
+	require.Equal(t, []string{"DisableKey payments/a  [{ok 1}]"}, rows)
+	rows, _ = told("move-aliases/payments", `{"key_id":"payments/a","alias_name":"alias/payments/x","result":"done"}`)
+	require.Equal(t, []string{"UpdateAlias payments/a alias/payments/x [{ok 1}]"}, rows)
+	rows, _ = told("disable-key/payments", ``)
+	require.Empty(t, rows)
+	rows, stats = told("disable-key/payments", `{"key_id":"hmac-sha256:1","result":"hmac-sha256:2"},{"key_id":"hmac-sha256:3","error":{"type":"hmac-sha256:4"}}`)
+	require.Equal(t, []string{"DisableKey payments/  [{hashed 1}]", "DisableKey payments/  [{refused 1}]"}, rows)
+	require.Equal(t, Stats{Lines: 1, Calls: 1, Hashed: 1}, stats)
+
+	calls, _ := callsOf(t, denied("kms/bulk/disable-key/payments", "c-1"))
+	require.Len(t, calls, 1)
+	require.Equal(t, "DisableKey payments/ [{denied 1}]", fmt.Sprint(calls[0].Operation, " ", calls[0].Key, " ", calls[0].Results))
+}
+
 func TestWhatIsLeftOut(t *testing.T) {
 	mine := line("2026-11-25T10:00:00Z", "update", "kms/generate-mac/a", "", `{}`)
 	calls, stats := callsOf(t, strings.Join([]string{

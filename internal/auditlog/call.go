@@ -25,6 +25,11 @@ const (
 	ResultRefused = "refused"
 	// ResultError is any other failure.
 	ResultError = "error"
+	// ResultDryRun is of a bulk request that only asked what would happen.
+	ResultDryRun = "dry_run"
+	// ResultHashed is of a bulk request's item, where the mount does not show
+	// results in the audit log: it was done, or would be.
+	ResultHashed = "hashed"
 )
 
 // Call is what a request to the mount was about. A request for a batch, or one
@@ -66,11 +71,11 @@ type Result struct {
 // Stats is what a Reader has come across.
 type Stats struct {
 	Lines int // of any kind
-	Calls int // to the mount, batches counted once
+	Calls int // to the mount, batches and bulk requests counted once
 	// Unreadable counts lines that are no JSON, which a crash or a rotation may
 	// have cut off, or that are too long.
 	Unreadable int
-	// Hashed counts calls by alias of which the key is not known.
+	// Hashed counts requests by alias or in bulk of which the keys are not known.
 	Hashed int
 }
 
@@ -146,7 +151,17 @@ func (r *Reader) line(line []byte) {
 	if c.Hashed {
 		r.stats.Hashed++
 	}
-	r.denied.pass(c, r.emit)
+	if e.Response.Data.Results == nil {
+		r.denied.pass(c, r.emit)
+		return
+	}
+	items := e.items(c)
+	if slices.ContainsFunc(items, func(c Call) bool { return c.Hashed }) {
+		r.stats.Hashed++
+	}
+	for _, item := range items {
+		r.emit(item)
+	}
 }
 
 // entry is what is read of a line.
@@ -184,6 +199,7 @@ type entry struct {
 			BatchResults []struct {
 				Error *fault `json:"error"`
 			} `json:"batch_results"`
+			Results []bulkItem `json:"results"`
 		} `json:"data"`
 	} `json:"response"`
 }
@@ -191,6 +207,43 @@ type entry struct {
 type fault struct {
 	Type string `json:"type"`
 }
+
+// bulkItem is what has become of a key or an alias in a bulk request.
+type bulkItem struct {
+	KeyID     string `json:"key_id"`
+	AliasName string `json:"alias_name"`
+	Result    string `json:"result"`
+	Error     *fault `json:"error"`
+}
+
+// items are the calls that a bulk request stands for: one for each key or alias.
+// Where the audit log has hashes of them, all that is known of a key is the
+// folder.
+func (e *entry) items(bulk Call) (calls []Call) {
+	for _, item := range e.Response.Data.Results {
+		c := bulk
+		result := bulkOutcomes[item.Result]
+		switch {
+		case item.Error != nil:
+			result = shown(item.Error.Type)
+		case result == "":
+			result = item.Result
+		}
+		if strings.HasPrefix(result, hashPrefix) {
+			result = ResultHashed
+		}
+		if c.Hashed = strings.HasPrefix(item.KeyID, hashPrefix); !c.Hashed {
+			c.Key, c.Alias = item.KeyID, item.AliasName
+		}
+		c.Results = []Result{{result, 1}}
+		calls = append(calls, c)
+	}
+	return calls
+}
+
+// bulkOutcomes are the results of items that have other names here. One that is
+// unchanged was found as it was to be, as by a call of its own.
+var bulkOutcomes = map[string]string{"done": ResultOK, "unchanged": ResultOK, "would change": ResultDryRun}
 
 // hashPrefix begins what an audit device has hashed.
 const hashPrefix = "hmac-sha256:"
@@ -235,7 +288,11 @@ func (c *Call) operation(path, vaultOperation string) {
 		c.Grant = true
 		head, name, _ = strings.Cut(name, "/")
 	}
-	if native := nativeOperations[head]; native != nil {
+	if head == "bulk" {
+		head, name, _ = strings.Cut(name, "/")
+		c.Operation = bulkOperations[head]
+		name = strings.TrimSuffix(name, "/") + "/"
+	} else if native := nativeOperations[head]; native != nil {
 		c.Operation = native[vaultOperation]
 		if head == "keys" && vaultOperation == "update" && name == "" {
 			c.Operation = "CreateKey"
@@ -267,6 +324,9 @@ var nativeOperations = map[string]map[string]string{
 		"create": "CreateAlias", "update": "UpdateAlias", "read": "DescribeAlias", "delete": "DeleteAlias", "list": "ListAliases",
 	},
 }
+
+// bulkOperations are what a bulk request does to each key or alias.
+var bulkOperations = map[string]string{"disable-key": "DisableKey", "schedule-key-deletion": "ScheduleKeyDeletion", "move-aliases": "UpdateAlias"}
 
 func isOperation(name string) bool {
 	_, ok := kms.Input(name)
