@@ -34,13 +34,9 @@ func (g *Gateway) handleContainer(_ http.ResponseWriter, r *http.Request, o *out
 		o.fail(&kms.Exception{Type: "InvalidRequest", Message: fault}, nil)
 		return
 	}
-	err := g.limited(func() error {
-		g.containerLogin(r, request, o)
-		return nil
-	})
-	if err != nil {
-		o.fail(&kms.Exception{Type: codeThrottling, Message: "Too many requests at the same time."}, err)
-	}
+	// Logins have limits of their own, and are none of the calls at once: strangers
+	// who wait for Vault must not keep out those who are logged in.
+	g.containerLogin(r, request, o)
 }
 
 // containerRequest returns what a caller brings, or what is wrong with it.

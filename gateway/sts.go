@@ -118,7 +118,7 @@ func (g *Gateway) stsForm(w http.ResponseWriter, r *http.Request, o *outcome) er
 	if err != nil {
 		return err
 	}
-	return g.limited(func() error { return g.sts(r, body.bytes, form, o) })
+	return g.sts(r, body.bytes, form, o)
 }
 
 // parseForm reads a form in which each parameter is there once.
@@ -144,7 +144,7 @@ func (g *Gateway) sts(r *http.Request, body []byte, form url.Values, o *outcome)
 			return g.assumeRole(r, form, o)
 		case getCallerIdentity:
 			o.operation = action
-			return g.callerIdentity(r, body, o)
+			return g.limited(func() error { return g.callerIdentity(r, body, o) })
 		}
 	}
 	return unknown(fmt.Sprintf("Could not find operation %.64q for version %.32q: this endpoint has %s and %s of version %s.",

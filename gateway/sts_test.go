@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/xml"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,6 +208,44 @@ func TestContainerCredentials(t *testing.T) {
 		require.Contains(t, body, `{"code":"`+row.code+`","message":"`)
 	}
 	require.Len(t, f.all(), before, "Vault is not asked")
+}
+
+// TestLoginsKeepNoCallsOut has strangers wait for Vault, more than there may be
+// calls at once.
+func TestLoginsKeepNoCallsOut(t *testing.T) {
+	t.Parallel()
+	hold, entered := make(chan struct{}), make(chan struct{}, 10)
+	f := newFakeVault(t, func(c *vaultCall) (int, string) {
+		if strings.HasSuffix(c.path, "/login") {
+			entered <- struct{}{}
+			<-hold
+			return errorsOnly(http.StatusForbidden, "permission denied")
+		}
+		return 200, `{"data":{"entity_id":"e1"}}`
+	})
+	g := newLoginGateway(t, f, func(c *Config) { c.MaxConcurrency = 1 })
+	var strangers sync.WaitGroup
+	for n := range 4 {
+		strangers.Go(func() {
+			if n%2 == 0 {
+				postForm(g, assumeForm("RoleArn", testARNs.role(fmt.Sprint("r", n))))
+				return
+			}
+			r := httptest.NewRequest(http.MethodGet, fmt.Sprint("/credentials/r", n), nil)
+			r.Header.Set("Authorization", someJWT)
+			g.ServeHTTP(httptest.NewRecorder(), r)
+		})
+		<-entered
+	}
+	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("Action=GetCallerIdentity&Version=2011-06-15"))
+	r.Header.Set("Content-Type", formType)
+	r.Header.Set("Authorization", testAuthorization)
+	r.Header.Set("X-Amz-Security-Token", "t0ken")
+	w := httptest.NewRecorder()
+	g.ServeHTTP(w, r)
+	require.Equal(t, 200, w.Code, w.Body.String())
+	close(hold)
+	strangers.Wait()
 }
 
 // TestSidecarIsForThisMachine: a page in a browser reaches an address of loopback

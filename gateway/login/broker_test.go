@@ -402,6 +402,30 @@ func TestLoginsAreBounded(t *testing.T) {
 	require.Empty(t, b.limiter.addresses)
 }
 
+// TestLoginsOfAllAreBounded has as many addresses as there may be logins.
+func TestLoginsOfAllAreBounded(t *testing.T) {
+	t.Parallel()
+	f := &fakeVault{entity: "e", ttl: 3600, hold: make(chan struct{}), entered: make(chan struct{}, 100)}
+	b, _ := newTestBroker(t, f, func(c *BrokerConfig) { c.MaxLogins, c.MaxPerAddress = 1, 1 })
+	results := make(chan error, presentPerSlot+1)
+	for i := range presentPerSlot + 1 {
+		go func() {
+			r := Request{Role: "r", Credential: jwt(fmt.Sprint(i), inADay), Remote: fmt.Sprintf("192.0.2.%d:1", i)}
+			_, err := b.Login(context.Background(), r)
+			results <- err
+		}()
+	}
+	requireReason(t, <-results, Busy, "too many logins")
+	close(f.hold)
+	for range presentPerSlot {
+		require.NoError(t, <-results)
+	}
+	b.limiter.mu.Lock()
+	defer b.limiter.mu.Unlock()
+	require.Empty(t, b.limiter.addresses)
+	require.Zero(t, b.limiter.present)
+}
+
 func TestParseMethod(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]Method{

@@ -8,18 +8,25 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// waitingPerSlot is how many logins may wait for each that an address may have
-// under way.
-const waitingPerSlot = 8
+const (
+	// waitingPerSlot is how many logins may wait for each that an address may have
+	// under way.
+	waitingPerSlot = 8
+	// presentPerSlot is how many logins of all addresses may be there for each that
+	// may be under way: those that wait cost memory.
+	presentPerSlot = 64
+)
 
 // limiter bounds the logins under way: of all, so that Vault has room for those
 // who are logged in, and of each address, so that one stranger cannot take the
 // places of all others.
 type limiter struct {
 	all        *semaphore.Weighted
+	most       int64 // that may be there
 	perAddress int64
 
-	mu        sync.Mutex
+	mu        sync.Mutex // guards the rest
+	present   int64
 	addresses map[netip.Prefix]*addressSlots
 }
 
@@ -31,7 +38,7 @@ type addressSlots struct {
 
 func newLimiter(all, perAddress int) *limiter {
 	return &limiter{
-		all: semaphore.NewWeighted(int64(all)), perAddress: int64(perAddress),
+		all: semaphore.NewWeighted(int64(all)), most: presentPerSlot * int64(all), perAddress: int64(perAddress),
 		addresses: map[netip.Prefix]*addressSlots{},
 	}
 }
@@ -62,16 +69,21 @@ func (l *limiter) enter(ctx context.Context, remote string) (leave func(), err e
 		a = &addressSlots{slots: semaphore.NewWeighted(l.perAddress)}
 		l.addresses[network] = a
 	}
-	if a.present >= l.perAddress*(1+waitingPerSlot) {
+	if a.present >= l.perAddress*(1+waitingPerSlot) || l.present >= l.most {
+		if a.present == 0 {
+			delete(l.addresses, network)
+		}
 		l.mu.Unlock()
 		return nil, errBusy
 	}
 	a.present++
+	l.present++
 	l.mu.Unlock()
 
 	gone := func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		l.present--
 		if a.present--; a.present == 0 {
 			delete(l.addresses, network)
 		}
