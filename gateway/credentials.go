@@ -61,7 +61,7 @@ func VaultToken() (string, error) {
 func (v *Vault) CredentialsFor(ctx context.Context, token string) (*Credentials, error) {
 	body, err := v.do(ctx, vaultRequest{method: http.MethodGet, path: lookupSelf, token: token})
 	if err != nil {
-		return nil, lookupError(err)
+		return nil, v.lookupError(err)
 	}
 	var answer struct {
 		Data struct {
@@ -70,7 +70,7 @@ func (v *Vault) CredentialsFor(ctx context.Context, token string) (*Credentials,
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("looking the token up: %w", err)
+		return nil, v.lookupError(err)
 	}
 	c := &Credentials{Version: 1, AccessKeyId: answer.Data.EntityID, SecretAccessKey: unverifiedSecret, SessionToken: token}
 	if c.AccessKeyId == "" {
@@ -82,10 +82,11 @@ func (v *Vault) CredentialsFor(ctx context.Context, token string) (*Credentials,
 	return c, nil
 }
 
-func lookupError(err error) error {
-	var v *vaultError
-	if errors.As(err, &v) && v.status == http.StatusForbidden {
-		return errors.New("looking the token up: Vault refused: the token is not valid, or may not look itself up")
+// lookupError names the server: who has not set VAULT_ADDR asks the default one.
+func (v *Vault) lookupError(err error) error {
+	var refusal *vaultError
+	if errors.As(err, &refusal) && refusal.status == http.StatusForbidden {
+		err = errors.New("Vault refused: the token is not valid, or may not look itself up")
 	}
-	return fmt.Errorf("looking the token up: %w", err)
+	return fmt.Errorf("looking the token up at %s: %w", v.Address(), err)
 }
