@@ -152,3 +152,38 @@ func TestUpcomingWorkIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestUpcomingImportsOfOthers: what other teams import neither costs a look nor
+// shows, not even in where to go on.
+func TestUpcomingImportsOfOthers(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	external(t, m, "payments/mine")
+	importParameters(t, m, "payments/mine", "RSAES_OAEP_SHA_256", "RSA_2048")
+	calls := func() int {
+		forgetAll(t, m)
+		storage := &countedStorage{Storage: m.storage}
+		for _, limit := range []int{1, 500} {
+			resp, err := m.b.HandleRequest(t.Context(), &logical.Request{
+				Operation: logical.ReadOperation, Path: "upcoming/payments", Storage: storage, Data: map[string]any{"limit": limit},
+			})
+			require.NoError(t, err)
+			require.Len(t, resp.Data["events"], 1)
+			next, _ := resp.Data["next_after"].(string)
+			require.NotRegexp(t, `[0-9a-f]{8}-`, next)
+		}
+		return len(storage.calls)
+	}
+	before := calls()
+	for i := range 20 {
+		id := fmt.Sprintf("orders/%d", i)
+		external(t, m, id)
+		importParameters(t, m, id, "RSAES_OAEP_SHA_256", "RSA_2048")
+	}
+	require.Equal(t, before, calls())
+
+	m.clock.advance(27 * time.Hour)
+	m.tidy(t)
+	require.Empty(t, storageKeys(t, m, "import/"))
+	require.Empty(t, storageKeys(t, m, "wrapping-key/"))
+}

@@ -35,6 +35,10 @@ const (
 	// Hints too.
 	overlapPrefix = "overlap/"
 
+	// import/<hour>/<key id>: importDue, when no import token of a key is good any
+	// more. Hints too, for who looks below a folder.
+	importPrefix = "import/"
+
 	// wrapping-key/<hour of expiry>/<uuid>: wrappingKey
 	wrappingKeyPrefix = "wrapping-key/"
 

@@ -39,17 +39,14 @@ type Event struct {
 type eventSource struct {
 	name   string // in cursors
 	prefix string
-	// global says that names below the hour are no ids or aliases, so that a
-	// folder has no part of its own.
-	global bool
 	events func(st *Store, ctx context.Context, s logical.Storage, hour, name string, now time.Time) ([]Event, error)
 }
 
 // eventSources are in the order in which they are looked at for each hour.
 var eventSources = []eventSource{
-	{"due", duePrefix, false, (*Store).dueEvents},
-	{"import", wrappingKeyPrefix, true, (*Store).importEvents},
-	{"overlap", overlapPrefix, false, (*Store).overlapEvents},
+	{"due", duePrefix, (*Store).dueEvents},
+	{"import", importPrefix, (*Store).importEvents},
+	{"overlap", overlapPrefix, (*Store).overlapEvents},
 }
 
 // Upcoming returns what is about to happen to the keys and aliases below a
@@ -98,11 +95,7 @@ func (st *Store) Upcoming(ctx context.Context, s logical.Storage, folder, after 
 				}
 				return false, err
 			}
-			below := folder
-			if source.global {
-				below = ""
-			}
-			stopped, err := w.run(ctx, below, from)
+			stopped, err := w.run(ctx, folder, from)
 			if err != nil {
 				return nil, "", err
 			}
@@ -184,20 +177,17 @@ func (st *Store) overlapEvents(ctx context.Context, s logical.Storage, h, name s
 	return events, nil
 }
 
-// importEvents are those of a wrapping key.
-func (st *Store) importEvents(ctx context.Context, s logical.Storage, h, name string, now time.Time) ([]Event, error) {
-	if !isWrappingKeyName(h + "/" + name) {
-		return nil, nil
-	}
-	w, err := load[wrappingKey](ctx, s, wrappingKeyPrefix+h+"/"+name)
-	if err != nil || w == nil {
+// importEvents are those of the import tokens of a key.
+func (st *Store) importEvents(ctx context.Context, s logical.Storage, h, id string, now time.Time) ([]Event, error) {
+	due, err := load[importDue](ctx, s, importPrefix+h+"/"+id)
+	if err != nil || due == nil {
 		return nil, err
 	}
-	k, err := st.glance(ctx, s, w.KeyID, now)
+	k, err := st.glance(ctx, s, id, now)
 	if err != nil || k == nil || k.State(now) == kms.PendingDeletion {
 		return nil, err
 	}
-	return []Event{{Kind: ImportTokenExpiry, Time: w.expires(), KeyID: w.KeyID}}, nil
+	return []Event{{Kind: ImportTokenExpiry, Time: due.Expires, KeyID: id}}, nil
 }
 
 // tidyOverlaps forgets the former keys that aliases accept no more.

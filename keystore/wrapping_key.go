@@ -45,6 +45,12 @@ type wrappingKey struct {
 	Created time.Time `json:"created"`
 }
 
+// importDue is when the last import token that a wrapping key has given out for a
+// key ends.
+type importDue struct {
+	Expires time.Time `json:"expires"`
+}
+
 // importToken is what an import token says; a MAC under the wrapping key's
 // secret precedes it.
 type importToken struct {
@@ -116,6 +122,9 @@ func (st *Store) wrappingKeyFor(ctx context.Context, s logical.Storage, keyID st
 		return nil, err
 	}
 	defer change.end()
+	if err := change.put(importPrefix+hour(w.expires())+"/"+keyID, importDue{w.expires()}); err != nil {
+		return nil, err
+	}
 	if err := change.put(wrappingKeyPrefix+w.Name, w); err != nil {
 		return nil, err
 	}
@@ -204,14 +213,25 @@ func isWrappingKeyName(name string) bool {
 	return ok && hourErr == nil && idErr == nil
 }
 
-// tidyWrappingKeys removes the pairs whose last token has expired.
+// tidyWrappingKeys removes the pairs whose last token has expired, and what tells
+// of them.
 func (st *Store) tidyWrappingKeys(ctx context.Context, s logical.Storage, now time.Time) error {
 	ctx, w, err := st.begin(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer w.end()
-	hours, err := list(ctx, s, wrappingKeyPrefix)
+	for _, prefix := range []string{importPrefix, wrappingKeyPrefix} {
+		if err := w.removeHoursBefore(ctx, prefix, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeHoursBefore removes all records below the hours that are over.
+func (w *write) removeHoursBefore(ctx context.Context, prefix string, now time.Time) error {
+	hours, err := list(ctx, w.s, prefix)
 	if err != nil {
 		return err
 	}
@@ -219,12 +239,12 @@ func (st *Store) tidyWrappingKeys(ctx context.Context, s logical.Storage, now ti
 		if strings.TrimSuffix(h, "/") >= hour(now) {
 			break
 		}
-		names, err := list(ctx, s, wrappingKeyPrefix+h)
+		names, err := collect(ctx, w.s, prefix+h)
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			if err := w.remove(wrappingKeyPrefix + h + name); err != nil {
+			if err := w.remove(prefix + h + name); err != nil {
 				return err
 			}
 		}
