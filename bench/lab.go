@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type lab struct {
 	kmsHost   string // of the endpoint
 	token     string
 	granted   string   // a token that a grant lets use the key
+	user      string   // a token like it, of a user whom a policy lets use the key
 	tokens    []string // of callers, all of the same policy
 	log       *os.File // of the endpoint
 	processes processes
@@ -112,7 +114,7 @@ func newLab(ctx context.Context, o *options, progress io.Writer) (_ *lab, err er
 	if err := l.createKeys(ctx, o.keys, progress); err != nil {
 		return nil, err
 	}
-	if l.granted, err = l.grantee(ctx); err != nil {
+	if err := l.users(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.startGateway(ctx, o); err != nil {
@@ -135,30 +137,43 @@ func (l *lab) stop() {
 	}
 }
 
-// grantee returns the token of a user whom a grant, and no policy, lets use the
-// key.
-func (l *lab) grantee(ctx context.Context) (string, error) {
+// users logs two users in: one whom a grant lets use the key, and one whom a
+// policy does. Who has a grant has logged in, and each request of one who has
+// logged in costs Vault some work on his entity.
+func (l *lab) users(ctx context.Context) (err error) {
 	if err := l.server.WritePolicy(ctx, "granted", grantPolicy); err != nil {
-		return "", err
+		return err
 	}
 	if err := l.server.Client().Sys().EnableAuthWithOptionsWithContext(ctx, "userpass", &api.EnableAuthOptions{Type: "userpass"}); err != nil {
-		return "", err
+		return err
 	}
-	vault := l.server.Client().Logical()
+	grantee, entity, err := l.logIn(ctx, "grantee", "granted")
+	if err != nil {
+		return err
+	}
+	l.granted = grantee
+	if l.user, _, err = l.logIn(ctx, "user", "bench"); err != nil {
+		return err
+	}
+	_, err = l.server.Client().Logical().WriteWithContext(ctx, "kms/create-grant/"+keyName, map[string]any{
+		"grantee_principal": entity, "operations": "GenerateMac",
+	})
+	return err
+}
+
+// logIn returns the token of a new user with a policy, and the user's entity.
+func (l *lab) logIn(ctx context.Context, name, policy string) (token, entity string, err error) {
 	// Without Vault's default policy, like the others' tokens: it is a template,
 	// which Vault fills in at each request of an entity.
-	user := map[string]any{"password": "p", "token_policies": "granted", "token_no_default_policy": true}
-	if _, err := vault.WriteWithContext(ctx, "auth/userpass/users/grantee", user); err != nil {
-		return "", err
+	user := map[string]any{"password": "p", "token_policies": policy, "token_no_default_policy": true}
+	if _, err := l.server.Client().Logical().WriteWithContext(ctx, "auth/userpass/users/"+name, user); err != nil {
+		return "", "", err
 	}
-	login, err := l.server.ClientWithToken("").Logical().WriteWithContext(ctx, "auth/userpass/login/grantee", map[string]any{"password": "p"})
+	login, err := l.server.ClientWithToken("").Logical().WriteWithContext(ctx, "auth/userpass/login/"+name, map[string]any{"password": "p"})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	_, err = vault.WriteWithContext(ctx, "kms/create-grant/"+keyName, map[string]any{
-		"grantee_principal": login.Auth.EntityID, "operations": "GenerateMac",
-	})
-	return login.Auth.ClientToken, err
+	return login.Auth.ClientToken, login.Auth.EntityID, nil
 }
 
 func (l *lab) mount(ctx context.Context) error {
@@ -264,10 +279,7 @@ func (l *lab) vaultWorkload(name string, macs int, requests []vaultRequest) *wor
 		case patch:
 			method, contentType = "PATCH", "application/merge-patch+json"
 		}
-		token := l.token
-		if strings.Contains(r.path, "/granted/") {
-			token = l.granted
-		}
+		token := cmp.Or(r.token, l.token)
 		w.requests = append(w.requests, httpRequest(method, l.vaultHost, "/v1/"+r.path, r.body,
 			"Content-Type: "+contentType, "X-Vault-Request: true", "X-Vault-Token: "+token))
 	}
@@ -277,6 +289,7 @@ func (l *lab) vaultWorkload(name string, macs int, requests []vaultRequest) *wor
 type vaultRequest struct {
 	path, body string
 	form       requestForm
+	token      string // "" is the one of most
 }
 
 // requestForm is how a request to Vault is sent: JSON by POST if not otherwise.
