@@ -76,10 +76,22 @@ func (g *Gateway) record(r *http.Request, o *outcome, took time.Duration) {
 	if level == slog.LevelError {
 		attributes = append(attributes, slog.String("cause", causeOf(o.cause)))
 	}
-	// Not by the logger itself, which would look up the line of this source.
+	g.writeLine(level, attributes)
+}
+
+// writeLine writes the line of a call, not by the logger itself, which would look
+// up the line of this source. Where the log cannot be written there is nobody
+// to tell.
+func (g *Gateway) writeLine(level slog.Level, attributes []slog.Attr) {
+	handler := g.log.Handler()
+	if ours, ok := handler.(*logHandler); ok {
+		if known, _ := ours.write(time.Now(), level, "call", attributes); known {
+			return
+		}
+	}
 	record := slog.NewRecord(time.Now(), level, "call", 0)
 	record.AddAttrs(attributes...)
-	_ = g.log.Handler().Handle(context.Background(), record) // where the log cannot be written there is nobody to tell
+	_ = handler.Handle(context.Background(), record)
 }
 
 // appendTrace adds what leads from the line to Vault's audit log.

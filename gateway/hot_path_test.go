@@ -35,7 +35,7 @@ func BenchmarkGenerateMac(b *testing.B) {
 		`"data":{"key_id":"payments/tokens","mac":"50f8o2xRzJYQ7eRSK6tTWGmXwXFHYE047D5PxIdZWrs=","mac_algorithm":"HMAC_SHA_256"},"wrap_info":null,"warnings":null,"auth":null,"mount_type":""}`)
 	g, err := New(Config{
 		Vault: vault, Mount: "kms", ARNs: testARNs, MaxBody: 1 << 20, MaxConcurrency: 4096,
-		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Log: slog.New(NewLogHandler(io.Discard, slog.LevelInfo)),
 	})
 	if err != nil {
 		b.Fatal(err)

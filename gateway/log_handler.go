@@ -43,31 +43,42 @@ var logLines = sync.Pool{New: func() any { line := make([]byte, 0, 1024); return
 
 // Handle writes a record.
 func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
+	attributes := make([]slog.Attr, 0, 16)
+	record.Attrs(func(a slog.Attr) bool {
+		attributes = append(attributes, a)
+		return true
+	})
+	if known, err := h.write(record.Time, record.Level, record.Message, attributes); known {
+		return err
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+// write writes the line of a record, which need not be made for it. known is
+// false, and nothing written, if it has an attribute that is left to slog.
+func (h *logHandler) write(at time.Time, level slog.Level, message string, attributes []slog.Attr) (known bool, err error) {
 	buffer := logLines.Get().(*[]byte)
 	defer logLines.Put(buffer)
 	line := (*buffer)[:0]
-	if !record.Time.IsZero() {
+	if !at.IsZero() {
 		line = append(line, `{"time":"`...)
-		line = record.Time.AppendFormat(line, time.RFC3339Nano)
+		line = at.AppendFormat(line, time.RFC3339Nano)
 		line = append(line, `","level":"`...)
 	} else {
 		line = append(line, `{"level":"`...)
 	}
-	line = append(line, record.Level.String()...)
-	line = appendString(append(line, `","msg":`...), record.Message)
-	known := true
-	record.Attrs(func(a slog.Attr) bool {
+	line = append(line, level.String()...)
+	line = appendString(append(line, `","msg":`...), message)
+	for _, a := range attributes {
 		line = appendString(append(line, ','), a.Key)
-		line, known = appendLogValue(append(line, ':'), a.Value)
-		return known
-	})
-	if !known {
-		return h.Handler.Handle(ctx, record)
+		if line, known = appendLogValue(append(line, ':'), a.Value); !known {
+			return false, nil
+		}
 	}
 	line = append(line, "}\n"...)
 	*buffer = line
-	_, err := h.w.Write(line)
-	return err
+	_, err = h.w.Write(line)
+	return true, err
 }
 
 // appendLogValue appends a value as slog's JSONHandler does; ok is false for one
