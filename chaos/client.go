@@ -116,6 +116,13 @@ func (t *tally) add(client int, kind string, r reply, write bool, now int64) {
 	}
 }
 
+// acknowledged returns the number of acknowledged writes.
+func (t *tally) acknowledged() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.writes
+}
+
 // addMAC counts an operation that both Vault and the endpoint have.
 func (t *tally) addMAC(endpoint bool, r reply) {
 	t.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,7 @@ const mountPath = "kms"
 type options struct {
 	seed       uint64
 	length     time.Duration // of the part with faults
+	least      int           // acknowledged writes: a busy machine takes longer for them, within limits
 	clients    int
 	pause      time.Duration // of a client between two operations
 	faults     []string      // names; all if empty
@@ -114,56 +116,81 @@ func execute(ctx context.Context, o options) (*report, error) {
 
 // prepare mounts the engine and makes the entities and the anchors.
 func (c *chaos) prepare(ctx context.Context) error {
-	active, err := c.cluster.Active(ctx)
-	if err != nil {
-		return err
-	}
-	if err := active.Mount(ctx, mountPath, api.MountInput{Type: testvault.EngineName}); err != nil {
-		return err
-	}
 	var nodes []string
 	for _, node := range c.cluster.Nodes {
 		nodes = append(nodes, node.Address)
 	}
 	c.q = newRequester(nodes, mountPath)
-	c.tokens.owner = active.RootToken
-	if err := c.logIn(ctx, active); err != nil {
+	if err := c.patiently(ctx, func(active *testvault.Server) error {
+		c.tokens.owner = active.RootToken
+		return active.Mount(ctx, mountPath, api.MountInput{Type: testvault.EngineName})
+	}); err != nil {
+		return err
+	}
+	if err := c.logIn(ctx); err != nil {
 		return err
 	}
 	for i := range anchors {
-		_, err := active.Client().Logical().WriteWithContext(ctx, mountPath+"/keys/"+anchorName(i), map[string]any{"key_spec": "HMAC_256"})
-		if err != nil {
+		if err := c.patiently(ctx, func(active *testvault.Server) error {
+			_, err := active.Client().Logical().WriteWithContext(ctx, mountPath+"/keys/"+anchorName(i), map[string]any{"key_spec": "HMAC_256"})
+			return err
+		}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// patiently does something that may be done again until it is done: on a busy
+// machine, nodes lose their leadership by themselves.
+func (c *chaos) patiently(ctx context.Context, do func(active *testvault.Server) error) error {
+	for deadline := time.Now().Add(time.Minute); ; wait(ctx, 200*time.Millisecond) {
+		active, err := c.cluster.Active(ctx)
+		if err == nil {
+			err = do(active)
+		}
+		if err == nil || strings.Contains(err.Error(), "already in use") { // it had been done
+			return nil
+		}
+		if refused := (*api.ResponseError)(nil); time.Now().After(deadline) || ctx.Err() != nil ||
+			errors.As(err, &refused) && refused.StatusCode < 500 {
+			return err
+		}
+	}
+}
+
 // logIn makes entities that may do what grants allow them, and nothing else.
-func (c *chaos) logIn(ctx context.Context, active *testvault.Server) error {
-	v := active.Client()
-	if err := v.Sys().EnableAuthWithOptionsWithContext(ctx, "userpass", &api.EnableAuthOptions{Type: "userpass"}); err != nil {
+func (c *chaos) logIn(ctx context.Context) error {
+	if err := c.patiently(ctx, func(active *testvault.Server) error {
+		return active.Client().Sys().EnableAuthWithOptionsWithContext(ctx, "userpass", &api.EnableAuthOptions{Type: "userpass"})
+	}); err != nil {
 		return err
 	}
 	policy := fmt.Sprintf(`path "%s/granted/*" { capabilities = ["update"] }
 path "%s/retire-grant" { capabilities = ["update"] }`, mountPath, mountPath)
-	if err := v.Sys().PutPolicyWithContext(ctx, "grantee", policy); err != nil {
-		return err
-	}
 	for i := range c.tokens.entities {
 		user := fmt.Sprintf("grantee-%d", i)
 		password := map[string]any{"password": rand32(), "token_policies": "grantee"}
-		if _, err := v.Logical().WriteWithContext(ctx, "auth/userpass/users/"+user, password); err != nil {
+		if err := c.patiently(ctx, func(active *testvault.Server) error {
+			v := active.Client()
+			if err := v.Sys().PutPolicyWithContext(ctx, "grantee", policy); err != nil {
+				return err
+			}
+			if _, err := v.Logical().WriteWithContext(ctx, "auth/userpass/users/"+user, password); err != nil {
+				return err
+			}
+			login, err := v.Logical().WriteWithContext(ctx, "auth/userpass/login/"+user, password)
+			if err != nil {
+				return err
+			}
+			if login == nil || login.Auth == nil || login.Auth.EntityID == "" {
+				return errors.New("a login without an entity")
+			}
+			c.tokens.entities[i].id, c.tokens.entities[i].token = login.Auth.EntityID, login.Auth.ClientToken
+			return nil
+		}); err != nil {
 			return err
 		}
-		login, err := v.Logical().WriteWithContext(ctx, "auth/userpass/login/"+user, password)
-		if err != nil {
-			return err
-		}
-		if login == nil || login.Auth == nil || login.Auth.EntityID == "" {
-			return errors.New("a login without an entity")
-		}
-		c.tokens.entities[i].id, c.tokens.entities[i].token = login.Auth.EntityID, login.Auth.ClientToken
 	}
 	return nil
 }
@@ -194,7 +221,10 @@ func (c *chaos) storm(ctx context.Context) error {
 // each until it serves again.
 func (c *chaos) inflict(ctx context.Context) error {
 	plan := newFaultPlan(c.seed, c.faults, c.means())
-	for end := time.Now().Add(c.length); time.Now().Before(end) && ctx.Err() == nil; {
+	for end := time.Now().Add(c.length); ctx.Err() == nil; {
+		if now := time.Now(); now.After(end) && (c.tally.acknowledged() >= c.least || now.After(end.Add(5*time.Minute))) {
+			break
+		}
 		kind, calm, rng := plan.next()
 		wait(ctx, calm)
 		fault := inflicted{name: kind.name, from: c.h.now()}
