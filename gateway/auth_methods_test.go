@@ -336,6 +336,14 @@ func testCertificateCallers(t *testing.T, w *world, programs, strangers *pki, en
 	require.Equal(t, arn, session(again))
 	require.Contains(t, metricsOf(t, anybody, endpoint), `kms_gateway_logins_total{result="remembered"} 1`)
 
+	// Vault renews a token for the certificate that it was given for.
+	w.write(t, "auth/cert/certs/short", map[string]any{"certificate": string(programs.PEM), "token_policies": "payments", "token_ttl": "4s", "token_max_ttl": "1h"})
+	require.Eventually(t, func() bool {
+		status, answer := get(payments, "short", http.Header{})
+		require.Equal(t, 200, status, answer)
+		return strings.Contains(metricsOf(t, anybody, endpoint), `kms_gateway_logins_total{result="renewal"} 1`)
+	}, time.Minute, 50*time.Millisecond)
+
 	// What a caller says of certificates is nobody's word but its own.
 	victim, err := os.ReadFile(certFile)
 	require.NoError(t, err)
