@@ -715,6 +715,24 @@ func TestAppRoleCallers(t *testing.T) {
 	})
 	require.Equal(t, "AccessDenied", codeOf(err))
 	require.ErrorContains(t, err, "invalid role or secret ID")
+
+	// Vault locks a role id out of which strangers guess secret ids, unless it is
+	// told not to. Who has logged in before is remembered.
+	fresh, err := w.vault.Client().Logical().Write("auth/approle/role/payments/secret-id", nil)
+	require.NoError(t, err)
+	logIn := func(secretID string) error {
+		_, err := client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{
+			RoleArn: aws.String("arn:aws:iam::" + account + ":role/payments"), RoleSessionName: aws.String("test"), WebIdentityToken: &secretID,
+		})
+		return err
+	}
+	for n := range 6 {
+		require.Error(t, logIn(fmt.Sprint("guess-", n)))
+	}
+	require.Equal(t, "AccessDenied", codeOf(logIn(fresh.Data["secret_id"].(string))))
+	require.NoError(t, logIn(secret.Data["secret_id"].(string)))
+	w.write(t, "sys/auth/approle/tune", map[string]any{"user_lockout_config": map[string]any{"lockout_disable": true}})
+	require.NoError(t, logIn(fresh.Data["secret_id"].(string)))
 }
 
 // TestGrantsToSessions grants to the ARN that GetCallerIdentity answers, and to a
