@@ -86,7 +86,8 @@ func TestCostDoesNotGrowWithTheMount(t *testing.T) {
 	}
 	for _, r := range requests {
 		t.Run(r.name, func(t *testing.T) {
-			require.Equal(t, storageCalls(t, small, r.op, r.path, r.data), storageCalls(t, large, r.op, r.path, r.data))
+			// Pages read side by side.
+			require.ElementsMatch(t, storageCalls(t, small, r.op, r.path, r.data), storageCalls(t, large, r.op, r.path, r.data))
 		})
 	}
 	t.Run("tidy", func(t *testing.T) {
