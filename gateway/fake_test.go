@@ -79,7 +79,7 @@ var testARNs = ARNs{Partition: "aws", Region: "us-east-1", Account: "11112222333
 
 func newTestGateway(t *testing.T, address string, change ...func(*Config)) *Gateway {
 	t.Helper()
-	vault, err := NewVault(address, "", 5*time.Second)
+	vault, err := NewVault(address, "", time.Minute)
 	require.NoError(t, err)
 	c := Config{Vault: vault, Mount: "kms", ARNs: testARNs, MaxBody: 1 << 20, MaxConcurrency: 4096}
 	for _, f := range change {

@@ -455,8 +455,9 @@ func TestConcurrencyLimit(t *testing.T) {
 
 func TestClientGone(t *testing.T) {
 	var log bytes.Buffer
-	entered := make(chan struct{})
-	f := newFakeVault(t, func(*vaultCall) (int, string) { close(entered); time.Sleep(50 * time.Millisecond); return 204, "" })
+	entered, release := make(chan struct{}), make(chan struct{})
+	f := newFakeVault(t, func(*vaultCall) (int, string) { close(entered); <-release; return 204, "" })
+	defer close(release)
 	g := newTestGateway(t, f.URL, func(c *Config) { c.Log = testLog(&log) })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-entered; cancel() }()
@@ -646,7 +647,7 @@ func TestCredentials(t *testing.T) {
 		}
 		return errorsOnly(403, "permission denied")
 	})
-	vault, err := NewVault(f.URL, "", time.Second)
+	vault, err := NewVault(f.URL, "", time.Minute)
 	require.NoError(t, err)
 	c, err := vault.CredentialsFor(context.Background(), "user")
 	require.NoError(t, err)

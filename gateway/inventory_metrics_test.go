@@ -52,7 +52,7 @@ func TestInventoryGauges(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { w.Run(ctx); close(done) }()
-	require.Eventually(t, func() bool { return len(states()) > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(states()) > 0 }, time.Minute, time.Millisecond)
 	require.Equal(t, map[string]float64{"Enabled": 2, "Disabled": 0, "PendingImport": 0, "PendingDeletion": 2}, states())
 	got := gauges(t, registry)
 	require.Equal(t, 2.0, got["kms_gateway_keys_never_used"])

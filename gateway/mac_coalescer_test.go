@@ -80,7 +80,7 @@ func (m *macCoalescer) empty() bool {
 
 func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	require.Eventually(t, condition, 5*time.Second, time.Millisecond)
+	require.Eventually(t, condition, time.Minute, time.Millisecond)
 }
 
 func TestCoalescerKeepsGroupsApart(t *testing.T) {
@@ -249,11 +249,31 @@ func TestThousandCallers(t *testing.T) {
 }
 
 // TestCoalescerGathers: in a closed loop of many callers all of them end up in
-// each shared request, instead of in two halves that take turns.
+// each shared request, instead of in two halves that take turns. On a machine
+// that does other work callers may be late: one good loop is enough.
 func TestCoalescerGathers(t *testing.T) {
-	const callers = 40
-	var mu sync.Mutex
+	const callers, attempts = 40, 20
 	var sizes []int
+	for range attempts {
+		sizes = sharedInALoop(t, callers)
+		full := 0
+		for _, size := range sizes {
+			if size > callers*3/4 {
+				full++
+			}
+		}
+		if full > len(sizes)/2 {
+			return
+		}
+	}
+	t.Errorf("the callers share requests of %v", sizes)
+}
+
+// sharedInALoop has callers ask again and again, and returns how many shared
+// each request.
+func sharedInALoop(t *testing.T, callers int) (sizes []int) {
+	t.Helper()
+	var mu sync.Mutex
 	m := newMacCoalescer(func(_ context.Context, _ macGroup, calls []macRequest) []macAnswer {
 		mu.Lock()
 		sizes = append(sizes, len(calls))
@@ -270,13 +290,7 @@ func TestCoalescerGathers(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	full := 0
-	for _, size := range sizes {
-		if size > callers*3/4 {
-			full++
-		}
-	}
-	require.Greater(t, full, len(sizes)/2, "%v", sizes)
+	return sizes
 }
 
 // TestHowManyAreWaitedFor: few callers are all waited for, of many half, since

@@ -248,7 +248,7 @@ func TestOneTokenForAnIdentity(t *testing.T) {
 	}
 	require.Equal(t, "hvs.token-1", login("r", "pod-1"))
 	require.Equal(t, "hvs.token-1", login("r", "pod-2"))
-	require.Eventually(t, func() bool { return f.counts() == [3]int{2, 0, 1} }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return f.counts() == [3]int{2, 0, 1} }, time.Minute, time.Millisecond)
 	require.Equal(t, "hvs.token-2 ", f.tokens, "the surplus token is given back")
 
 	require.Equal(t, "hvs.token-3", login("other", "pod-1"), "another role")
