@@ -657,7 +657,7 @@ func TestCredentials(t *testing.T) {
 	require.Empty(t, c.Expiration)
 	require.Equal(t, "vault-token", c.AccessKeyId)
 	_, err = vault.CredentialsFor(context.Background(), "bad")
-	require.ErrorContains(t, err, "not valid")
+	require.ErrorContains(t, err, "looking the token up at "+f.URL+": Vault refused: the token is not valid")
 	require.NotContains(t, err.Error(), "bad")
 }
 
