@@ -49,6 +49,7 @@ const (
 	enginePatched = "messages, one string, PATCH"
 	engineForm    = "messages, a form"
 	emptyForm     = "empty plugin, a form"
+	emptyPatched  = "empty plugin, one string, PATCH"
 )
 
 // sections returns what is measured. A section that needs many keys is there
@@ -121,7 +122,7 @@ func (l *lab) callersSection(bodies []string) section {
 var batchClients = []int{1, 16}
 
 // batchSection compares the forms of a batch with Transit's. The floor, again,
-// is what it costs to carry the fastest one to a plugin and to decode it there.
+// is what it costs to carry the fastest ones to a plugin and to decode them there.
 func (l *lab) batchSection(size int) section {
 	const path = "kms/generate-mac/" + keyName
 	workloads := map[string][]vaultRequest{}
@@ -143,13 +144,14 @@ func (l *lab) batchSection(size int) section {
 		add(enginePatched, vaultRequest{path: path, body: `{"mac_algorithm":"HMAC_SHA_256","messages":"` + text + `"}`, form: patch})
 		add(engineForm, compactForm("kms/generate-mac/", messages))
 		add(emptyForm, compactForm("empty/generate-mac/", messages))
+		add(emptyPatched, vaultRequest{path: "empty/generate-mac/" + keyName, body: `{"mac_algorithm":"HMAC_SHA_256","messages":"` + text + `"}`, form: patch})
 	}
 	s := section{
 		id: fmt.Sprintf("batch%d", size), title: fmt.Sprintf("Batches of %d", size), clients: batchClients,
 	}
-	for _, name := range []string{transitBatch, engineBatch, engineList, engineText, enginePatched, engineForm, emptyForm} {
+	for _, name := range []string{transitBatch, engineBatch, engineList, engineText, enginePatched, engineForm, emptyForm, emptyPatched} {
 		w := l.vaultWorkload(name, size, workloads[name])
-		if name == emptyForm {
+		if name == emptyForm || name == emptyPatched {
 			w.answered = 1
 		}
 		s.workloads = append(s.workloads, w)

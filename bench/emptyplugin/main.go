@@ -48,7 +48,7 @@ func (b *backend) Setup(_ context.Context, config *logical.BackendConfig) error 
 
 // HandleRequest answers with a text of the length of a MAC in base64.
 func (b *backend) HandleRequest(_ context.Context, req *logical.Request) (*logical.Response, error) {
-	if req.Operation != logical.UpdateOperation {
+	if req.Operation != logical.UpdateOperation && req.Operation != logical.PatchOperation {
 		return nil, logical.ErrUnsupportedOperation
 	}
 	return &logical.Response{Data: map[string]any{"mac": "bm90IGEgbWFjLCBub3QgYSBtYWMsIG5vdCBhIG1hYyE="}}, nil
