@@ -47,17 +47,18 @@ func TestFailover(t *testing.T) {
 	l := newSafeLoad(t, e, token)
 	changing := l.change(t, e.client("", token))
 
+	l.more(t, "nothing", 200)
 	for range 3 {
 		killPlugin(t, active)
-		l.more(t, 200)
+		l.more(t, "the plugin was killed", 200)
 	}
 	require.NotZero(t, retries(t, registry, "plugin"), "the plugin was killed between the calls")
 	_, err = cluster.StepDown(t.Context())
 	require.NoError(t, err)
-	l.more(t, 200)
+	l.more(t, "a step-down", 200)
 	killed, next, err := cluster.KillActive(t.Context())
 	require.NoError(t, err)
-	l.more(t, 300)
+	l.more(t, "the active node was killed", 300)
 	l.stop(t)
 	require.NotZero(t, changing())
 	for body, n := range b.changes() {
@@ -119,6 +120,9 @@ type safeLoad struct {
 	wg     sync.WaitGroup
 	good   atomic.Int64
 	failed chan error
+
+	mu      sync.Mutex
+	longest time.Duration // of a call, since it was last asked for
 }
 
 // newSafeLoad starts 32 clients whose SDK repeats nothing.
@@ -160,11 +164,15 @@ func newSafeLoad(t *testing.T, e *endpoint, token string) *safeLoad {
 				if round%4 == 0 {
 					n = round / 4 % len(operations)
 				}
+				start := time.Now()
 				if err := operations[n](); err != nil {
 					l.failed <- fmt.Errorf("operation %d: %w", n, err)
 					return
 				}
 				l.good.Add(1)
+				l.mu.Lock()
+				l.longest = max(l.longest, time.Since(start))
+				l.mu.Unlock()
 			}
 		})
 	}
@@ -192,9 +200,15 @@ func (l *safeLoad) change(t *testing.T, client *kms.Client) func() int64 {
 	return good.Load
 }
 
-// more waits until n more calls have succeeded.
-func (l *safeLoad) more(t *testing.T, n int64) {
+// more waits until n more calls have succeeded, after something has happened.
+func (l *safeLoad) more(t *testing.T, after string, n int64) {
 	t.Helper()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		t.Logf("%s: the longest call took %s", after, l.longest.Round(10*time.Millisecond))
+		l.longest = 0
+	}()
 	before := l.good.Load()
 	require.Eventually(t, func() bool { return l.good.Load() >= before+n || len(l.failed) > 0 }, time.Minute, time.Millisecond)
 }

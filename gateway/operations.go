@@ -166,7 +166,7 @@ var operationTable = map[string]*operation{
 	"DeriveSharedSecret":                  {key: "KeyId", aliases: true},
 	"Encapsulate":                         {key: "KeyId", aliases: true},
 	"Decapsulate":                         {key: "KeyId", aliases: true},
-	"GetPublicKey":                        {key: "KeyId", aliases: true},
+	"GetPublicKey":                        {safe: true, key: "KeyId", aliases: true},
 
 	// HMAC keys cannot be in a custom key store.
 	"ConnectCustomKeyStore":    {run: noCustomKeyStores},

@@ -189,7 +189,7 @@ func TestNoRetry(t *testing.T) {
 // safeOperations is written out here a second time, so that no operation comes
 // among them by accident.
 var safeOperations = []string{
-	"DescribeKey", "GenerateMac", "GenerateRandom", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus", "ListAliases", "ListGrants",
+	"DescribeKey", "GenerateMac", "GenerateRandom", "GetKeyLastUsage", "GetKeyPolicy", "GetKeyRotationStatus", "GetPublicKey", "ListAliases", "ListGrants",
 	"ListKeyPolicies", "ListKeyRotations", "ListKeys", "ListResourceTags", "ListRetirableGrants", "VerifyMac",
 }
 
