@@ -3,6 +3,7 @@ package kmshmac
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -186,4 +187,30 @@ func TestUpcomingImportsOfOthers(t *testing.T) {
 	m.tidy(t)
 	require.Empty(t, storageKeys(t, m, "import/"))
 	require.Empty(t, storageKeys(t, m, "wrapping-key/"))
+}
+
+// TestUpcomingIsNoWayIntoOtherFolders: whatever a team sends, what it is told is
+// about its own folder.
+func TestUpcomingIsNoWayIntoOtherFolders(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	for _, id := range []string{"payments/a", "payments-x/a", "orders/a", "payments"} {
+		createKey(t, m, id)
+		write(t, m, "schedule-key-deletion/"+id, fields{"pending_window_in_days": 9})
+	}
+	external(t, m, "orders/mine")
+	importParameters(t, m, "orders/mine", "RSAES_OAEP_SHA_256", "RSA_2048")
+	hour := m.clock.now().Add(9 * day).UTC().Format("2006-01-02T15")
+	for _, after := range []string{
+		"", "/", "//", hour, hour + "/due", hour + "/due/", hour + "/due/orders", hour + "/due/orders/", hour + "/due/../orders/", hour + "/due/payments-x/",
+		hour + "/import/", hour + "/overlap/", hour + "/none/x", "0/due/orders/a", "z", "\x00", hour + "/due/" + strings.Repeat("payments/", 1000),
+	} {
+		for _, folder := range []string{"payments", "payments/", "payments//", "payments/../orders"} {
+			got := do(t, m, logical.ReadOperation, "upcoming/"+folder, fields{"after": after})
+			require.Equal(t, false, got["truncated"], after)
+			for _, e := range got["events"].([]any) {
+				require.Equal(t, "payments/a", e.(fields)["key_id"], "%s after %q", folder, after)
+			}
+		}
+	}
 }

@@ -197,7 +197,7 @@ func TestEstate(t *testing.T) {
 		}
 		keys := cli(t, m.server, 0, "list", "-detailed", m.path+"/keys/payments/f3").Stdout
 		if !lineHas(keys, "Keys", "creation_date", "ends", "key_spec", "key_state", "origin") || !lineHas(keys, "key-0000", "Enabled", "HMAC_", "AWS_KMS") ||
-			strings.Contains(keys, "n/a") || strings.Count(keys, "AWS_KMS") != keysPerFolder {
+			strings.Count(keys, "AWS_KMS") != keysPerFolder {
 			t.Errorf("vault list -detailed of keys:\n%.600s", keys)
 		}
 		aliases := cli(t, m.server, 0, "list", "-detailed", m.path+"/aliases/"+path.Dir(all[5000])).Stdout
@@ -205,7 +205,8 @@ func TestEstate(t *testing.T) {
 			t.Errorf("vault list -detailed of aliases:\n%.600s", aliases)
 		}
 		whole := cli(t, m.server, 0, "list", "-detailed", m.path+"/inventory/payments")
-		if more := "vault read -field=table " + m.path + "/inventory/payments/ format=table after=payments/"; !strings.Contains(whole.Stdout+whole.Stderr, more) {
+		said := strings.Join(strings.Fields(whole.Stderr), " ") // it breaks lines
+		if more := "vault read -field=table " + m.path + "/inventory/payments/ format=table after=payments/"; !strings.Contains(said, more) {
 			t.Errorf("a list that is not all does not say %q:\n%.600s%.600s", more, whole.Stdout, whole.Stderr)
 		}
 		table := cli(t, m.server, 0, "read", "-field=table", folder, "format=table", "limit=3").Stdout

@@ -184,3 +184,18 @@ func TestRun(t *testing.T) {
 		require.Contains(t, string(text), want)
 	}
 }
+
+// TestRunInventory runs the measurement of inventories on a real Vault, briefly.
+func TestRunInventory(t *testing.T) {
+	testvault.EngineFor(t, kmshmac.Version) // skips with -short
+	dir := t.TempDir()
+	file := filepath.Join(dir, "performance.md")
+	require.NoError(t, os.WriteFile(file, []byte("before\n"+inventoryBegin+inventoryEnd), 0o644))
+	require.NoError(t, run(t.Context(), &options{inventory: []int{10, 120}, rounds: 1, duration: 50 * time.Millisecond, write: dir}))
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	// 120 keys with an alias each take more calls than one page makes.
+	require.Regexp(t, `\| 120 \| at first \| 500 \| ([2-9]|\d\d) \| [4-9]\d\d \|`, string(text))
+	require.Regexp(t, `\| 120 \| again \| 100 \| [23] \| `, string(text))
+	require.Regexp(t, `\n\| 64 \| \d+ \| .* \| \d+ \|\n`, string(text))
+}

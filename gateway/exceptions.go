@@ -83,6 +83,12 @@ func missing(err error) bool {
 	return errors.As(err, &v) && v.status == http.StatusNotFound && len(v.texts) == 0
 }
 
+// throttled reports whether Vault or the engine said to slow down.
+func throttled(err error) bool {
+	var v *vaultError
+	return errors.As(err, &v) && (v.status == http.StatusTooManyRequests || v.overloaded() || v.kind == kms.TypeThrottling)
+}
+
 // exception turns an error into what the client gets to see.
 func (c *call) exception(err error) *kms.Exception {
 	var exception *kms.Exception

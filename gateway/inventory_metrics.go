@@ -22,6 +22,11 @@ import (
 // on Vault.
 const inventoryPause = 50 * time.Millisecond
 
+// pageAttempts is how often a page is asked for while Vault or the mount says to
+// slow down, as the mount does when others look at many keys at once. Each pause
+// is twice as long as the one before it.
+const pageAttempts = 8
+
 // InventoryConfig says what of the mount is looked at, and how often.
 type InventoryConfig struct {
 	// Token returns the Vault token to look with. All that it needs is to read
@@ -108,7 +113,7 @@ func (w *InventoryWatcher) look(ctx context.Context) (inventory, error) {
 	}
 	path := strings.TrimSuffix(w.gateway.mount+"inventory/"+strings.Trim(w.config.Folder, "/"), "/")
 	for after := ""; ; {
-		answer, err := w.gateway.vault.do(ctx, vaultRequest{
+		answer, err := w.page(ctx, vaultRequest{
 			method: http.MethodGet, path: path, token: token, query: url.Values{"limit": {"500"}, "after": {after}},
 		})
 		if err != nil {
@@ -133,12 +138,23 @@ func (w *InventoryWatcher) look(ctx context.Context) (inventory, error) {
 			return found, errors.New("the inventory does not go on")
 		}
 		after = page.NextAfter
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, inventoryPause) {
 			return found, ctx.Err()
-		case <-time.After(inventoryPause):
 		}
 	}
+}
+
+// page asks for a page, and again where it is told to slow down.
+func (w *InventoryWatcher) page(ctx context.Context, r vaultRequest) (answer []byte, err error) {
+	for attempt := range pageAttempts {
+		if answer, err = w.gateway.vault.do(ctx, r); !throttled(err) {
+			break
+		}
+		if !pause(ctx, inventoryPause<<attempt) {
+			return nil, ctx.Err()
+		}
+	}
+	return answer, err
 }
 
 // sooner returns the sooner of two times, of which the zero time is none.

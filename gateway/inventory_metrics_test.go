@@ -15,9 +15,12 @@ import (
 // TestInventoryGauges counts keys over pages, and keeps what it knows when a
 // look fails.
 func TestInventoryGauges(t *testing.T) {
-	fail := false
+	fail, busy := false, 2
 	f := newFakeVault(t, func(c *vaultCall) (int, string) {
 		switch {
+		case busy > 0:
+			busy--
+			return 400, `{"errors":["ThrottlingException: slow down"],"data":{"type":"ThrottlingException"}}`
 		case c.path != "kms/inventory/payments":
 			return 404, ""
 		case fail:
@@ -60,6 +63,7 @@ func TestInventoryGauges(t *testing.T) {
 	require.Equal(t, float64(time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC).Unix()), got["kms_gateway_next_material_expiry_timestamp_seconds"])
 	cancel()
 	<-done
+	require.Zero(t, w.failed, "who is told to slow down does")
 	for _, c := range f.all() {
 		require.Equal(t, "reader", c.token)
 		require.Equal(t, "GET", c.method)

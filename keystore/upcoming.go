@@ -62,14 +62,14 @@ func (st *Store) Upcoming(ctx context.Context, s logical.Storage, folder, after 
 		return nil, "", err
 	}
 	defer done()
-	hours, err := eventHours(ctx, e, now, before)
+	hours, sources, err := eventHours(ctx, e, now, before)
 	if err != nil {
 		return nil, "", err
 	}
 	afterHour, afterSource, afterName := cutCursor(after)
 	last := after
 	for _, h := range hours {
-		for _, source := range eventSources {
+		for _, source := range sources[h] {
 			from := ""
 			switch at := h + "/" + source.name; {
 			case at < afterHour+"/"+afterSource:
@@ -117,22 +117,22 @@ func cutCursor(cursor string) (hour, source, name string) {
 }
 
 // eventHours returns the hours from now on in which something may happen,
-// sorted.
-func eventHours(ctx context.Context, s logical.Storage, now, before time.Time) ([]string, error) {
-	hours := map[string]bool{}
+// sorted, and of which sources there is something in each.
+func eventHours(ctx context.Context, s logical.Storage, now, before time.Time) ([]string, map[string][]eventSource, error) {
+	sources := map[string][]eventSource{}
 	for _, source := range eventSources {
 		names, err := list(ctx, s, source.prefix)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, name := range names {
 			h := strings.TrimSuffix(name, "/")
 			if h >= hour(now) && (before.IsZero() || h <= hour(before)) {
-				hours[h] = true
+				sources[h] = append(sources[h], source)
 			}
 		}
 	}
-	return slices.Sorted(maps.Keys(hours)), nil
+	return slices.Sorted(maps.Keys(sources)), sources, nil
 }
 
 func sortEvents(events []Event) []Event {
