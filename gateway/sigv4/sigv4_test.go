@@ -75,6 +75,10 @@ func (m message) check(t require.TestingT, secret string, now time.Time) error {
 
 // signed is a request that aws-sdk-go-v2's own signer has signed.
 func signed(t require.TestingT, uri, body string, extra ...string) message {
+	return signedAt(t, now, uri, body, extra...)
+}
+
+func signedAt(t require.TestingT, at time.Time, uri, body string, extra ...string) message {
 	r, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:8203"+uri, strings.NewReader(body))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
@@ -85,7 +89,7 @@ func signed(t require.TestingT, uri, body string, extra ...string) message {
 	}
 	sum := sha256.Sum256([]byte(body))
 	credentials := aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secret, SessionToken: token}
-	err = v4.NewSigner().SignHTTP(context.Background(), credentials, r, hex.EncodeToString(sum[:]), "kms", "us-east-1", now)
+	err = v4.NewSigner().SignHTTP(context.Background(), credentials, r, hex.EncodeToString(sum[:]), "kms", "us-east-1", at)
 	require.NoError(t, err)
 	m := message{method: r.Method, uri: uri, host: r.Host, body: body}
 	if m.host == "" {
@@ -246,6 +250,21 @@ func TestTime(t *testing.T) {
 		"Signature expired: 20261125T175000Z is now earlier than 20261125T175100Z (20261125T175600Z - 5 min.)")
 	requireReason(t, m.check(t, secret, now.Add(-6*time.Minute)), sigv4.Invalid,
 		"Signature not yet current: 20261125T175000Z is still later than 20261125T174900Z (20261125T174400Z + 5 min.)")
+}
+
+// TestMidnight: the day is that of the signature, not that of the service.
+func TestMidnight(t *testing.T) {
+	t.Parallel()
+	midnight := time.Date(2026, 12, 31, 24, 0, 0, 0, time.UTC)
+	for _, row := range [][2]time.Duration{{-time.Second, 2 * time.Minute}, {2 * time.Minute, -time.Second}, {-time.Nanosecond, 0}, {0, -time.Nanosecond}} {
+		m := signedAt(t, midnight.Add(row[0]), "/", body)
+		require.NoError(t, m.check(t, secret, midnight.Add(row[1])), row)
+		// The date of another zone is another date.
+		require.NoError(t, m.check(t, secret, midnight.Add(row[1]).In(time.FixedZone("", 14*3600))), row)
+	}
+	m := signedAt(t, midnight.Add(-time.Second), "/", body)
+	*m.header("Authorization") = strings.Replace(*m.header("Authorization"), "/20261231/", "/20270101/", 1)
+	requireReason(t, m.check(t, secret, midnight), sigv4.Invalid, "does not match YYYYMMDD")
 }
 
 func TestRefused(t *testing.T) {
