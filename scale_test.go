@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,29 +14,36 @@ import (
 	"vault-plugin-secrets-kms-hmac/kms"
 )
 
-// countedStorage counts the calls that a request makes.
+// countedStorage counts the calls that a request makes, some side by side.
 type countedStorage struct {
 	logical.Storage
+	mu    sync.Mutex
 	calls []string
 }
 
+func (s *countedStorage) note(call string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, call)
+}
+
 func (s *countedStorage) List(ctx context.Context, prefix string) ([]string, error) {
-	s.calls = append(s.calls, "list "+prefix)
+	s.note("list " + prefix)
 	return s.Storage.List(ctx, prefix)
 }
 
 func (s *countedStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	s.calls = append(s.calls, "get "+key)
+	s.note("get " + key)
 	return s.Storage.Get(ctx, key)
 }
 
 func (s *countedStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	s.calls = append(s.calls, "put "+entry.Key)
+	s.note("put " + entry.Key)
 	return s.Storage.Put(ctx, entry)
 }
 
 func (s *countedStorage) Delete(ctx context.Context, key string) error {
-	s.calls = append(s.calls, "delete "+key)
+	s.note("delete " + key)
 	return s.Storage.Delete(ctx, key)
 }
 
