@@ -96,7 +96,7 @@ func (m mutant) hunt(t *testing.T) string {
 	program := m.build(t)
 	for round := range 6 {
 		o := options{
-			seed: uint64(round + 1), length: 20 * time.Second, clients: 8, pause: 2 * time.Millisecond, faults: m.faults,
+			seed: uint64(round + 1), length: 20 * time.Second, least: 600, clients: 8, pause: 2 * time.Millisecond, faults: m.faults,
 			plugin: testvault.Plugin{Name: testvault.EngineName, Path: program}, out: testWriter{t},
 		}
 		r, err := execute(t.Context(), o)
