@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,10 +221,13 @@ func TestLargePosts(t *testing.T) {
 }
 
 // A standby may answer where the active node is; the request follows, with its
-// verb, body and token.
+// verb, body and token. The standby is asked once: it may have done the work
+// before it lost the active node.
 func TestRedirect(t *testing.T) {
 	active := newFakeVault(t, func(*vaultCall) (int, string) { return 200, `{"data":{"mac":"AAEC","key_id":"k"}}` })
+	var asked atomic.Int64
 	standby := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
 		http.Redirect(w, r, active.URL+r.URL.Path, http.StatusTemporaryRedirect)
 	}))
 	defer standby.Close()
@@ -233,4 +237,14 @@ func TestRedirect(t *testing.T) {
 	require.Equal(t, "PATCH kms/generate-mac/k t0ken", c.method+" "+c.path+" "+c.token)
 	require.Equal(t, "application/merge-patch+json", c.header.Get("Content-Type"))
 	require.Equal(t, "aGk=", c.body["message"])
+	require.EqualValues(t, 1, asked.Load())
+
+	circle := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer circle.Close()
+	asked.Store(0)
+	post(newTestGateway(t, circle.URL, retrying(time.Minute)), "/", "GenerateMac", macBody).requireException(t, 500, "KMSInternalException", "Vault cannot be reached.")
+	require.EqualValues(t, 3, asked.Load())
 }
