@@ -56,3 +56,19 @@ func TestWalksOfOneTeamLeaveTurns(t *testing.T) {
 	require.Empty(t, w.waiting)
 	end()
 }
+
+// TestSideBySide: what panics beside a request is the request's panic, which does
+// not end the process.
+func TestSideBySide(t *testing.T) {
+	t.Parallel()
+	var ran [8]bool
+	require.PanicsWithValue(t, "a defect", func() {
+		sideBySide(len(ran), func(i int) {
+			ran[i] = true
+			if i == 3 {
+				panic("a defect")
+			}
+		})
+	})
+	require.Equal(t, [8]bool{true, true, true, true, true, true, true, true}, ran)
+}
