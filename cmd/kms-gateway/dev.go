@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -74,10 +73,18 @@ const devWarning = `kms-gateway -dev is for tests. It is no place for real keys:
 every caller may do everything with them, and they are gone when it stops.
 `
 
+// devHint says how programs find the KMS for tests at an address.
+func (o *options) devHint() string {
+	scheme := "http"
+	if o.certFile != "" {
+		scheme = "https"
+	}
+	return fmt.Sprintf("Programs find it by AWS_ENDPOINT_URL_KMS=%s://%s AWS_REGION=%s, with any credentials.\n", scheme, o.listen, o.arns.Region)
+}
+
 // vault starts the engine, which stands where Vault does, and returns its
 // client and what puts its control before the handler of KMS.
-func (d *devOptions) vault(ctx context.Context, logTo io.Writer) (*gateway.Vault, func(http.Handler) http.Handler, error) {
-	fmt.Fprint(logTo, devWarning) // whatever the level of the log
+func (d *devOptions) vault(ctx context.Context) (*gateway.Vault, func(http.Handler) http.Handler, error) {
 	clock := &dev.Clock{}
 	if d.clock != "" {
 		t, err := time.Parse(time.RFC3339, d.clock)

@@ -86,7 +86,8 @@ func (o *options) logStart(vault *gateway.Vault, log *slog.Logger) {
 // handler of KMS.
 func (o *options) vault(ctx context.Context, logTo io.Writer) (*gateway.Vault, func(http.Handler) http.Handler, error) {
 	if o.dev.on {
-		return o.dev.vault(ctx, logTo)
+		fmt.Fprint(logTo, devWarning, o.devHint()) // whatever the level of the log
+		return o.dev.vault(ctx)
 	}
 	vault, err := gateway.NewVault(o.vaultAddr, o.namespace, o.timeout)
 	if err != nil {
