@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"vault-plugin-secrets-kms-hmac/gateway"
@@ -112,6 +113,10 @@ func readCache(path string) (*gateway.Credentials, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading kept credentials: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, nil // others may have written it, or read it: to be written anew
 	}
 	c := &gateway.Credentials{}
 	if json.Unmarshal(text, c) != nil {
