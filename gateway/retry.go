@@ -106,7 +106,11 @@ func connectionFault(err error) fault {
 	var noTLS tls.RecordHeaderError
 	var network *net.OpError
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), isTimeout(err),
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return noFault
+	case errors.As(err, &network) && network.Op == "dial": // its time limit is a part of the request's
+		return faultUnreachable
+	case isTimeout(err),
 		errors.Is(err, errRedirect), errors.Is(err, errTooLong), errors.Is(err, http.ErrSchemeMismatch),
 		errors.As(err, &certificate), errors.As(err, &noTLS),
 		errors.As(err, &network) && strings.HasSuffix(network.Op, " error"): // a TLS alert, of either side

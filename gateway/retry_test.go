@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -83,6 +84,9 @@ func TestFaults(t *testing.T) {
 	_, refused := refuse("KMSInternalException", "rpc error: code = Unavailable desc = x", "")
 	require.Equal(t, noFault, faultOf(newVaultError(500, []byte(refused))), "what the engine refuses")
 
+	late := os.ErrDeadlineExceeded
+	require.Equal(t, faultUnreachable, faultOf(&net.OpError{Op: "dial", Err: late}), "a node that is not there")
+	require.Equal(t, noFault, faultOf(&net.OpError{Op: "read", Err: late}), "a node that does not answer")
 	for _, err := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, io.EOF, io.ErrUnexpectedEOF, errors.New("http2: client connection lost")} {
 		require.Equal(t, faultUnreachable, faultOf(err))
 	}
