@@ -281,13 +281,16 @@ func TestRetryOnce(t *testing.T) {
 	// Calls that share a request share its repetition. A policy that lets single
 	// messages through only is found out in the repetition, and no single one is
 	// repeated then.
+	var mu sync.Mutex
 	tries := map[int]int{}
 	f = newFakeVault(t, func(c *vaultCall) (int, string) {
 		if c.path == "kms/ready" {
 			return 200, readyAnswer
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		n := strings.Count(string(c.raw), ",")
-		tries[n]++ // requests of this test come one by one, but for the single ones
+		tries[n]++
 		if n > 1 && tries[n] > 1 {
 			return errorsOnly(403, "1 error occurred:\n\t* permission denied\n\n")
 		}
