@@ -68,9 +68,8 @@ func Serve(tlsProvider func() (*tls.Config, error)) error {
 // between the last two. Longer messages get buffers of their own.
 var bufferSizes = []int{256, 4 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20}
 
-// streamWorkers is more than the requests that are usually under way at once,
-// not only than those that have a processor.
-var streamWorkers = uint32(64 * runtime.GOMAXPROCS(0))
+// streamWorkers is more than the requests that have a processor at once.
+var streamWorkers = uint32(8 * runtime.GOMAXPROCS(0))
 
 // window is how many bytes of a request may be under way at once.
 const window = 1 << 20
