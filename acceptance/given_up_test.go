@@ -49,7 +49,8 @@ func givenUp(t *testing.T, cluster *testvault.Cluster) {
 			// refused perhaps, by a node that was no longer active: then this
 			// round shows nothing, and the change is made as a client makes it.
 			m = activeOf(t, cluster)
-			if err != nil && m.comes(t, change.path, wanted) {
+			// Five seconds are more than a commit takes.
+			if err != nil && within(5*time.Second, func() bool { return m.is(t, change.path, wanted) }) {
 				cutShort++
 			} else {
 				eventually(t, change.method+" "+change.path+" when it is repeated", func() bool {
@@ -72,17 +73,6 @@ func (m mount) is(t *testing.T, path string, wanted bool) bool {
 	t.Helper()
 	a, err := m.request(t.Context(), "GET", path, nil)
 	return err == nil && (wanted && a.status == 200 || !wanted && a.status == 404)
-}
-
-// comes waits for that for as long as a commit takes at most.
-func (m mount) comes(t *testing.T, path string, wanted bool) bool {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if m.is(t, path, wanted) {
-			return true
-		}
-	}
-	return false
 }
 
 func signalAll(t *testing.T, nodes []*testvault.Server, signal syscall.Signal) {

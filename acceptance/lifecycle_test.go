@@ -154,11 +154,19 @@ func TestRestart(t *testing.T) {
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+	if !within(30*time.Second, done) {
+		t.Fatalf("waited in vain for %s", what)
+	}
+}
+
+// within waits for done for so long at most, and reports whether it came.
+func within(limit time.Duration, done func() bool) bool {
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
+			return false
 		}
 	}
+	return true
 }
 
 // TestPluginCrash kills the plugin's process: Vault starts another one when the
